@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model on disk: the network, the YAML beside it that may override, and its class names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trt_perception.core import ModelSpec, SpecError, recognise
+from trt_perception.core.labels import COCO
+from trt_perception.core.model_spec import parse_names, parse_overrides
+from trt_perception.runtime.onnx_file import ModelFileError, read_signature
+
+
+def load_spec(model: Path, labels: str = '') -> ModelSpec:
+    """What a model wants and gives, from its file, the YAML beside it and its labels.
+
+    Args:
+        model: an ONNX file; ``model.yaml`` beside ``model.onnx`` overrides what it says.
+        labels: class names, stronger than both: see `read_labels`. Empty: theirs.
+
+    Raises:
+        ModelFileError: a file is missing or unreadable.
+        SpecError: the model is not understood; the text says what settles it.
+    """
+    beside = model.with_suffix('.yaml')
+    try:
+        overrides = _read_overrides(beside)
+        if labels:
+            overrides['class_names'] = read_labels(labels)
+        size = (overrides['width'], overrides['height']) if 'width' in overrides else None
+        return recognise(read_signature(model, size), overrides)
+    except SpecError as error:
+        also = f' (with {beside.name} beside it)' if beside.is_file() else ''
+        raise SpecError(f"model '{model}'{also}: {error}") from None
+
+
+def _read_overrides(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    raw = _read_yaml(path)
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ModelFileError(f"'{path}' is not a map of keys to values")
+    return parse_overrides(raw)
+
+
+def read_labels(labels: str) -> tuple[str, ...]:
+    """Class names.
+
+    Args:
+        labels: ``coco`` (80 names), a text file with a name a line, or a YAML file that is a list
+            of names or holds one under ``names`` (as Ultralytics data sets do).
+
+    Raises:
+        ModelFileError: not there, or not of this form.
+    """
+    if labels == 'coco':
+        return COCO
+    path = Path(labels).expanduser()
+    if not path.is_file():
+        raise ModelFileError(f"labels '{labels}' is neither a file nor 'coco'")
+    try:
+        if path.suffix in ('.yaml', '.yml'):
+            raw = _read_yaml(path)
+            return parse_names(raw.get('names') if isinstance(raw, dict) else raw)
+        lines = path.read_text(encoding='utf-8').splitlines()
+        return parse_names([line.strip() for line in lines if line.strip()])
+    except (ValueError, OSError) as error:
+        raise ModelFileError(f"labels '{labels}': {error}") from None
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (yaml.YAMLError, ValueError, OSError) as error:
+        reason = ' '.join(str(error).split())
+        raise ModelFileError(f"'{path}' is not readable YAML: {reason}") from None

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read from an ONNX file what it says of itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trt_perception.core import PerceptionError, Signature, TensorInfo
+from trt_perception.core.recognise import input_size
+
+
+class ModelFileError(PerceptionError):
+    """A model, labels or YAML file that is missing or cannot be read."""
+
+
+def read_signature(path: Path, size: tuple[int, int] | None = None) -> Signature:
+    """Inputs, outputs, notes and operators of a model.
+
+    Args:
+        path: an ONNX file.
+        size: width and height to take for an image input that leaves its size free.
+
+    Raises:
+        ModelFileError: not there, or not an ONNX file.
+    """
+    import onnx
+
+    if not path.is_file():
+        raise ModelFileError(f"model '{path}' is not a file; give the path of an ONNX model")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+        onnx_graph = model.graph
+        # Files of IR version 3 list the weights among the inputs.
+        weights = {w.name for w in onnx_graph.initializer}
+        signature = Signature(
+            inputs=tuple(_tensor(v) for v in onnx_graph.input if v.name not in weights),
+            outputs=tuple(_tensor(v) for v in onnx_graph.output),
+            metadata={p.key: p.value for p in model.metadata_props},
+            operators=frozenset(n.op_type for n in onnx_graph.node),
+        )
+    except Exception as error:  # protobuf's own errors share no base class
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelFileError(f"model '{path}' is not a readable ONNX file: {reason}") from None
+    if not signature.inputs or not signature.outputs:
+        raise ModelFileError(f"model '{path}' is not an ONNX network: it has no input or output")
+    return _with_output_sizes(path, signature, size)
+
+
+def _tensor(value: Any) -> TensorInfo:
+    import onnx
+
+    kind = value.type.tensor_type
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name
+    # A size is positive; what is absent, named or not positive is free.
+    shape = tuple(d.dim_value if d.dim_value > 0 else None for d in kind.shape.dim)
+    return TensorInfo(value.name, dtype, shape)
+
+
+def _with_output_sizes(path: Path, signature: Signature, size: tuple[int, int] | None) -> Signature:
+    """Output sizes that the file leaves free, read off one run: no guess can be wrong then."""
+    if all(n is not None for o in signature.outputs for n in o.shape[1:]):
+        return signature
+    size = size or input_size(signature)
+    if size is None:
+        return signature
+    from trt_perception.runtime.host.onnx_runtime import open_session
+
+    feeds = {}
+    for tensor in signature.inputs:
+        shape = [1 if n is None else n for n in tensor.shape]
+        if len(shape) == 4:
+            shape[2:] = size[1], size[0]
+        feeds[tensor.name] = np.ones(shape, tensor.dtype)
+    try:
+        arrays = open_session(path).run(None, feeds)
+    except PerceptionError:
+        raise
+    except Exception as error:
+        raise ModelFileError(
+            f"model '{path}' does not run with a {size[0]}x{size[1]} input: {error}"
+        ) from None
+    outputs = tuple(
+        dataclasses.replace(tensor, shape=tuple(array.shape))
+        for tensor, array in zip(signature.outputs, arrays, strict=True)
+    )
+    return dataclasses.replace(signature, outputs=outputs)

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frame in, Detections out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trt_perception.core import (
+    Candidates,
+    Detections,
+    Frame,
+    Geometry,
+    ModelSpec,
+    Region,
+    Selection,
+)
+from trt_perception.core.decoders import Decoder, decoders
+from trt_perception.core.nms import best_first, suppress
+from trt_perception.runtime.engine import Engine, EngineError
+from trt_perception.runtime.model_file import load_spec
+
+BACKENDS = ('auto', 'onnxruntime', 'tensorrt')
+
+Preprocessor = Callable[[Frame, Region], tuple[NDArray[np.floating], Geometry]]
+
+
+class StageTimes(NamedTuple):
+    """Nanoseconds that each stage of one frame took."""
+
+    preprocess: int
+    infer: int
+    decode: int
+
+
+class Result(NamedTuple):
+    """What one frame gave."""
+
+    detections: Detections
+    times: StageTimes
+
+
+class Pipeline:
+    """A model and all that stands around it. Used by one thread at a time."""
+
+    def __init__(
+        self, spec: ModelSpec, preprocess: Preprocessor, engine: Engine, decoder: Decoder
+    ) -> None:
+        self.spec = spec
+        self.engine = engine
+        self._preprocess = preprocess
+        self._decoder = decoder
+
+    def __call__(self, frame: Frame, selection: Selection) -> Result:
+        """Detect.
+
+        Raises:
+            FrameError: the frame cannot be used; another one may work.
+            EngineError: the network could not be run.
+        """
+        start = perf_counter_ns()
+        tensor, geometry = self._preprocess(frame, selection.region)
+        prepared = perf_counter_ns()
+        outputs = self.engine.infer(self._inputs(tensor))
+        inferred = perf_counter_ns()
+        detections = self._select(outputs, geometry, selection)
+        times = StageTimes(prepared - start, inferred - prepared, perf_counter_ns() - inferred)
+        return Result(detections, times)
+
+    def warm_up(self) -> None:
+        """Run the network once, so that the first frame does not pay for lazy allocations."""
+        shape = (1, 3, self.spec.height, self.spec.width)
+        self.engine.infer(self._inputs(np.zeros(shape, self.spec.dtype)))
+
+    def close(self) -> None:
+        self.engine.close()
+
+    def _inputs(self, tensor: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        inputs: dict[str, NDArray[Any]] = {self.spec.input_name: tensor}
+        if self.spec.size_input:
+            inputs[self.spec.size_input] = np.array([[self.spec.width, self.spec.height]], np.int64)
+        return inputs
+
+    def _select(
+        self, outputs: list[NDArray[Any]], geometry: Geometry, selection: Selection
+    ) -> Detections:
+        floats = [o.astype(np.float32) if o.dtype == np.float16 else o for o in outputs]
+        found = self._decoder.decode(floats, self.spec, selection.score_threshold)
+        found = found.take(_usable(found, selection.class_ids))
+        limit = selection.max_detections
+        if self.spec.nms:
+            found = suppress(found, selection.iou_threshold, limit)
+        else:
+            found = best_first(found, limit)
+        boxes = geometry.to_source(found.boxes)
+        # What lies in the padding alone has no area left in the image.
+        inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        return Detections(
+            boxes[inside],
+            np.clip(found.scores[inside], 0, 1).astype(np.float32),
+            found.class_ids[inside],
+        )
+
+
+def _usable(found: Candidates, class_ids: frozenset[int] | None) -> NDArray[np.bool_]:
+    usable = np.asarray(np.isfinite(found.boxes).all(axis=1))
+    if class_ids is not None:
+        usable &= np.isin(found.class_ids, list(class_ids))
+    return usable
+
+
+def open_pipeline(
+    model: Path, *, labels: str = '', backend: str = 'auto', threads: int = 0
+) -> Pipeline:
+    """Load a model and all that stands around it.
+
+    Args:
+        model: an ONNX file, with an optional YAML beside it.
+        labels: class names, see `read_labels`.
+        backend: ``onnxruntime``; ``auto`` is the same until the TensorRT backend is there.
+        threads: of one inference on the CPU; 0 takes one a core.
+
+    Raises:
+        PerceptionError: a file is missing, the model is not understood, a backend is absent.
+    """
+    if backend == 'tensorrt':
+        raise EngineError(
+            "backend 'tensorrt' is not part of this release; use backend 'onnxruntime' or 'auto'"
+        )
+    from trt_perception.runtime.host.onnx_runtime import OnnxRuntimeEngine
+    from trt_perception.runtime.host.preprocess import HostPreprocessor
+
+    spec = load_spec(model, labels)
+    engine = OnnxRuntimeEngine(model, spec, threads)
+    pipeline = Pipeline(spec, HostPreprocessor(spec), engine, decoders()[spec.layout])
+    pipeline.warm_up()
+    return pipeline
