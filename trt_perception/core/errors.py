@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The root of every error that is meant to be read by a user."""
 
+from __future__ import annotations
+
 
 class PerceptionError(Exception):
     """A mistake from outside (message, file, parameter, model).
@@ -8,3 +10,8 @@ class PerceptionError(Exception):
     Its text is one line that names the thing, its value and the cure, so that a node can log it
     and a command can print it without a traceback.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """What a library's error says, or its type where it says nothing, on one line."""
+    return ' '.join(str(error).split()) or type(error).__name__

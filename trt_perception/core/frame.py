@@ -160,11 +160,18 @@ class Frame:
         """A JPEG or PNG, told by its first bytes: ``CompressedImage.format`` is free text.
 
         Raises:
-            FrameError: neither of them.
+            FrameError: neither of them, or a JPEG without its end.
         """
         head = data[:8].tobytes()
         if head[:3] == b'\xff\xd8\xff':
             encoding = 'jpeg'
+            # Some decoders fill what is missing with grey and say nothing. The end marker must
+            # follow the last scan: a thumbnail before it has one of its own.
+            whole = data.tobytes()
+            if whole.rfind(b'\xff\xd9') <= whole.rfind(b'\xff\xda'):
+                raise FrameError(
+                    'truncated', f'JPEG of {data.size} bytes ends before its end marker'
+                )
         elif head == b'\x89PNG\r\n\x1a\n':
             encoding = 'png'
         elif not head:
@@ -186,10 +193,14 @@ class Frame:
         frame_id: str = '',
         source: str = '',
     ) -> Frame:
-        """A frame on an (H, W) or (H, W, C) uint8 array; copied only if it is not contiguous."""
+        """A frame on an (H, W) or (H, W, C) uint8 array; copied only if it is not contiguous.
+
+        Raises:
+            FrameError: as `checked`, or the array holds other pixels than the encoding's.
+        """
         image = np.ascontiguousarray(image)
         height, width = image.shape[:2]
-        return cls.checked(
+        frame = cls.checked(
             image.reshape(-1),
             width,
             height,
@@ -199,6 +210,11 @@ class Frame:
             frame_id=frame_id,
             source=source,
         )
+        if frame.pixels().nbytes != image.nbytes:
+            raise FrameError(
+                'shape', f'{image.dtype} array of shape {image.shape} holds no {encoding} pixels'
+            )
+        return frame
 
     def pixels(self) -> NDArray[Any]:
         """View of the pixels, row padding left out.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trt_perception.core.detections import Float, Region
 from trt_perception.core.frame import FrameError
@@ -54,6 +55,21 @@ class Geometry:
         limit = np.array([self.source_width, self.source_height] * 2, np.float64)
         return np.clip((boxes - origin) * scale + offset, 0.0, limit).astype(np.float32)
 
+    def shows(self, boxes: Float) -> NDArray[np.bool_]:
+        """Which boxes have some area in the region; the padding alone shows no object.
+
+        Args:
+            boxes: (N, 4) float32, x1, y1, x2, y2 in network pixels.
+
+        Returns:
+            (N,) bool.
+        """
+        x1, y1, x2, y2 = self.to_source(boxes).T
+        left, top, width, height = self.region
+        wide = np.minimum(x2, left + width) > np.maximum(x1, left)
+        high = np.minimum(y2, top + height) > np.maximum(y1, top)
+        return wide & high
+
 
 def place(
     source_width: int,
@@ -73,8 +89,9 @@ def place(
     """
     x1, y1, x2, y2 = 0, 0, source_width, source_height
     if region.width and region.height:
-        x1, y1 = region.x, region.y
-        x2, y2 = min(x1 + region.width, source_width), min(y1 + region.height, source_height)
+        x1, y1 = max(region.x, 0), max(region.y, 0)
+        x2 = min(region.x + region.width, source_width)
+        y2 = min(region.y + region.height, source_height)
         if x1 >= x2 or y1 >= y2:
             raise FrameError(
                 'region',

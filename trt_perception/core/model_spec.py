@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, Literal, get_args
 
 from trt_perception.core.errors import PerceptionError
 from trt_perception.core.geometry import RESIZE_MODES, ResizeMode
 
 ColorOrder = Literal['rgb', 'bgr']
+#: Pixels; a network's input that claims more is a slip.
+MAX_SIDE = 16384
 
 
 class SpecError(PerceptionError):
@@ -39,7 +42,7 @@ class Signature:
     Attributes:
         inputs, outputs: in the file's order.
         metadata: the exporter's own notes (Ultralytics: names, stride, imgsz, task).
-        operators: the operator types in the graph.
+        operators: the operator types in the graph; empty where nothing is to be told from them.
     """
 
     inputs: tuple[TensorInfo, ...]
@@ -140,8 +143,8 @@ def parse_overrides(raw: Mapping[str, Any]) -> dict[str, Any]:
             raise SpecError(f"unknown key '{key}'; known are {', '.join(OVERRIDES)}")
         try:
             fields.update(_parse_override(key, value))
-        except (TypeError, ValueError, ZeroDivisionError) as error:
-            raise SpecError(f'{key}: {value!r} {error}') from None
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise SpecError(f'{key}: {reprlib.repr(value)} {error}') from None
     return fields
 
 
@@ -153,19 +156,17 @@ def _parse_override(key: str, value: Any) -> dict[str, Any]:
             raise ValueError(f'is not one of {", ".join(_CHOICES[key])}')
         return {key: value}
     if key == 'input_size':
-        width, height = (_integer(v, 1, 16384) for v in _sequence(value, 2))
+        width, height = (_integer(v, 1, MAX_SIDE) for v in _sequence(value, 2))
         return {'width': width, 'height': height}
     if key == 'classes':
         return {'class_names': parse_names(value)}
     if key == 'outputs':
         return {key: tuple(_string(v) for v in _sequence(value))}
     if key == 'scale':
-        return {key: float(Fraction(str(value)))}
+        return {key: _number(value, above=0)}
     if key in ('mean', 'std'):
-        numbers = tuple(float(v) for v in _sequence(value, 3))
-        if key == 'std' and 0.0 in numbers:
-            raise ValueError('must not hold a zero')
-        return {key: numbers}
+        above = 0 if key == 'std' else -math.inf
+        return {key: tuple(_number(v, above) for v in _sequence(value, 3))}
     if key == 'pad_value':
         return {key: _integer(value, 0, 255)}
     if not isinstance(value, bool):
@@ -177,13 +178,13 @@ def parse_names(value: Any) -> tuple[str, ...]:
     """Class names from a list, or from a map of 0, 1, 2, ... to names.
 
     Raises:
-        ValueError: not of this form, a gap in the numbers, or a name twice.
+        ValueError: not of this form, a gap in the numbers, no printable name, or a name twice.
     """
     if isinstance(value, Mapping):
-        if sorted(value) != list(range(len(value))):
+        if set(value) != set(range(len(value))):
             raise ValueError('must number the classes 0, 1, 2, ... without a gap')
         value = [value[i] for i in range(len(value))]
-    names = tuple(str(v) for v in _sequence(value))
+    names = tuple(_name(v) for v in _sequence(value))
     if len(set(names)) != len(names):
         twice = next(n for n in names if names.count(n) > 1)
         raise ValueError(f"names the class '{twice}' twice")
@@ -196,10 +197,29 @@ def _sequence(value: Any, length: int | None = None) -> list[Any]:
     return list(value)
 
 
+def _name(value: Any) -> str:
+    # A bare `no` or `~` in YAML is no text. Control characters would break log lines, and lone
+    # surrogates every message that carries the name.
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError(f'names a class {reprlib.repr(value)}; write its name in quotes')
+    name = str(value)
+    if not name.strip() or not name.isprintable():
+        raise ValueError(f'names a class {name!a}, which cannot be printed')
+    return name
+
+
 def _string(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError('is not a text')
     return value
+
+
+def _number(value: Any, above: float) -> float:
+    top, _, bottom = str(value).partition('/')
+    number = float(top) / float(bottom or 1)
+    if not above < number < math.inf:
+        raise ValueError(f'is not a number greater than {above}')
+    return number
 
 
 def _integer(value: Any, low: int, high: int) -> int:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from trt_perception.core.decoders import decoders
 from trt_perception.core.model_spec import (
+    MAX_SIDE,
     ModelSpec,
     Signature,
     SpecError,
@@ -33,6 +35,7 @@ def recognise(signature: Signature, overrides: Mapping[str, Any] | None = None) 
     fixed = dict(overrides or {})
     image = _image_input(signature)
     width, height = _input_size(image, signature, fixed)
+    signature = _wanted_outputs(signature, fixed.pop('outputs', None))
     names = fixed.get('class_names') or metadata_names(signature.metadata)
     fields: dict[str, Any] = {
         'input_name': image.name,
@@ -44,13 +47,22 @@ def recognise(signature: Signature, overrides: Mapping[str, Any] | None = None) 
     }
     fields.update(_layout(signature, width, height, fixed.get('layout'), len(names)))
     fields.update(fixed)
-    unknown = set(fields['outputs']) - {o.name for o in signature.outputs}
-    if unknown:
-        have = ', '.join(o.name for o in signature.outputs)
-        raise SpecError(f'outputs: the model has no {sorted(unknown)}, it has {have}')
+    for extra in signature.inputs:
+        if extra.name not in (image.name, fields.get('size_input')):
+            raise SpecError(f'nothing to feed the input {extra}; export the model without it')
     if fields['num_classes'] == 0:
         fields['num_classes'] = len(fields['class_names'])
     return ModelSpec(**fields)
+
+
+def _wanted_outputs(signature: Signature, names: tuple[str, ...] | None) -> Signature:
+    if names is None:
+        return signature
+    have = {o.name: o for o in signature.outputs}
+    unknown = sorted(set(names) - set(have))
+    if unknown:
+        raise SpecError(f'outputs: the model has no {unknown}, it has {", ".join(have)}')
+    return dataclasses.replace(signature, outputs=tuple(have[n] for n in names))
 
 
 def _image_input(signature: Signature) -> TensorInfo:
@@ -79,7 +91,9 @@ def input_size(signature: Signature) -> tuple[int, int] | None:
             noted = [noted, noted]
         if not isinstance(noted, (list, tuple)) or len(noted) != 2:
             return None
-        height, width = height or int(noted[0]), width or int(noted[1])
+        if not all(isinstance(n, int) and 1 <= n <= MAX_SIDE for n in noted):
+            return None
+        height, width = height or noted[0], width or noted[1]
     return width, height
 
 
@@ -89,12 +103,12 @@ def _input_size(
     known = input_size(signature)
     if 'width' in fixed:
         wanted = fixed['width'], fixed['height']
-        for free, have, want in zip(image.shape[:1:-1], known or wanted, wanted, strict=True):
-            if free is not None and have != want:
-                raise SpecError(
-                    f'input_size: {list(wanted)} does not fit the input {image};'
-                    ' remove the line or export the model with free sizes'
-                )
+        sides = zip(image.shape[:1:-1], wanted, strict=True)
+        if any(have not in (None, want) for have, want in sides):
+            raise SpecError(
+                f'input_size: {list(wanted)} does not fit the input {image};'
+                ' remove the line or export the model with free sizes'
+            )
         return wanted
     if known is None:
         raise SpecError(
@@ -112,6 +126,8 @@ def _layout(
     if wanted is not None:
         if wanted not in known:
             raise SpecError(f"layout: '{wanted}' is not one of {', '.join(known)}")
+        # The operators only hint; who names the layout knows better.
+        signature = dataclasses.replace(signature, operators=frozenset())
         fields = known[wanted].recognise(signature, width, height)
         if fields is None:
             raise SpecError(f'layout: {wanted} does not fit the outputs {outputs}')
@@ -163,5 +179,5 @@ def metadata_names(metadata: Mapping[str, str]) -> tuple[str, ...]:
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from trt_perception.core import ModelSpec, SpecError, recognise
+from trt_perception.core.errors import one_line
 from trt_perception.core.labels import COCO
 from trt_perception.core.model_spec import parse_names, parse_overrides
 from trt_perception.runtime.onnx_file import ModelFileError, read_signature
@@ -76,6 +77,5 @@ def read_labels(labels: str) -> tuple[str, ...]:
 def _read_yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, ValueError, OSError) as error:
-        reason = ' '.join(str(error).split())
-        raise ModelFileError(f"'{path}' is not readable YAML: {reason}") from None
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+        raise ModelFileError(f"'{path}' is not readable YAML: {one_line(error)}") from None

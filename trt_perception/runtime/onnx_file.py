@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trt_perception.core import PerceptionError, Signature, TensorInfo
+from trt_perception.core.errors import one_line
 from trt_perception.core.recognise import input_size
 
 
@@ -27,10 +28,12 @@ def read_signature(path: Path, size: tuple[int, int] | None = None) -> Signature
     Raises:
         ModelFileError: not there, or not an ONNX file.
     """
-    import onnx
-
     if not path.is_file():
         raise ModelFileError(f"model '{path}' is not a file; give the path of an ONNX model")
+    try:
+        import onnx
+    except ImportError as error:
+        raise ModelFileError(f"model '{path}' needs onnx ({error}); pip install onnx") from None
     try:
         model = onnx.load(str(path), load_external_data=False)
         onnx_graph = model.graph
@@ -43,8 +46,9 @@ def read_signature(path: Path, size: tuple[int, int] | None = None) -> Signature
             operators=frozenset(n.op_type for n in onnx_graph.node),
         )
     except Exception as error:  # protobuf's own errors share no base class
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelFileError(f"model '{path}' is not a readable ONNX file: {reason}") from None
+        raise ModelFileError(
+            f"model '{path}' is not a readable ONNX file: {one_line(error)}"
+        ) from None
     if not signature.inputs or not signature.outputs:
         raise ModelFileError(f"model '{path}' is not an ONNX network: it has no input or output")
     return _with_output_sizes(path, signature, size)
@@ -54,6 +58,8 @@ def _tensor(value: Any) -> TensorInfo:
     import onnx
 
     kind = value.type.tensor_type
+    if not kind.elem_type:
+        return TensorInfo(value.name, value.type.WhichOneof('value') or 'untyped', ())
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name
     # A size is positive; what is absent, named or not positive is free.
     shape = tuple(d.dim_value if d.dim_value > 0 else None for d in kind.shape.dim)
@@ -62,7 +68,7 @@ def _tensor(value: Any) -> TensorInfo:
 
 def _with_output_sizes(path: Path, signature: Signature, size: tuple[int, int] | None) -> Signature:
     """Output sizes that the file leaves free, read off one run: no guess can be wrong then."""
-    if all(n is not None for o in signature.outputs for n in o.shape[1:]):
+    if all(o.shape and None not in o.shape[1:] for o in signature.outputs):
         return signature
     size = size or input_size(signature)
     if size is None:
@@ -73,7 +79,7 @@ def _with_output_sizes(path: Path, signature: Signature, size: tuple[int, int] |
     for tensor in signature.inputs:
         shape = [1 if n is None else n for n in tensor.shape]
         if len(shape) == 4:
-            shape[2:] = size[1], size[0]
+            shape[1:] = tensor.shape[1] or 3, size[1], size[0]
         feeds[tensor.name] = np.ones(shape, tensor.dtype)
     try:
         arrays = open_session(path).run(None, feeds)
@@ -81,10 +87,10 @@ def _with_output_sizes(path: Path, signature: Signature, size: tuple[int, int] |
         raise
     except Exception as error:
         raise ModelFileError(
-            f"model '{path}' does not run with a {size[0]}x{size[1]} input: {error}"
+            f"model '{path}' does not run with a {size[0]}x{size[1]} input: {one_line(error)}"
         ) from None
     outputs = tuple(
-        dataclasses.replace(tensor, shape=tuple(array.shape))
+        dataclasses.replace(tensor, shape=np.shape(array))
         for tensor, array in zip(signature.outputs, arrays, strict=True)
     )
     return dataclasses.replace(signature, outputs=outputs)

@@ -68,7 +68,9 @@ class Pipeline:
         prepared = perf_counter_ns()
         outputs = self.engine.infer(self._inputs(tensor))
         inferred = perf_counter_ns()
-        detections = self._select(outputs, geometry, selection)
+        # A network's garbage (inf, NaN) is dropped, not warned about on every frame.
+        with np.errstate(all='ignore'):
+            detections = self._select(outputs, geometry, selection)
         times = StageTimes(prepared - start, inferred - prepared, perf_counter_ns() - inferred)
         return Result(detections, times)
 
@@ -92,23 +94,23 @@ class Pipeline:
         floats = [o.astype(np.float32) if o.dtype == np.float16 else o for o in outputs]
         found = self._decoder.decode(floats, self.spec, selection.score_threshold)
         found = found.take(_usable(found, selection.class_ids))
+        found = found.take(geometry.shows(found.boxes))
         limit = selection.max_detections
         if self.spec.nms:
             found = suppress(found, selection.iou_threshold, limit)
         else:
             found = best_first(found, limit)
-        boxes = geometry.to_source(found.boxes)
-        # What lies in the padding alone has no area left in the image.
-        inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         return Detections(
-            boxes[inside],
-            np.clip(found.scores[inside], 0, 1).astype(np.float32),
-            found.class_ids[inside],
+            geometry.to_source(found.boxes),
+            np.clip(found.scores, 0, 1).astype(np.float32),
+            found.class_ids,
         )
 
 
 def _usable(found: Candidates, class_ids: frozenset[int] | None) -> NDArray[np.bool_]:
-    usable = np.asarray(np.isfinite(found.boxes).all(axis=1))
+    # Rows that a network leaves unused carry a class of -1, or one made of NaN.
+    usable = np.isfinite(found.boxes).all(axis=1) & np.isfinite(found.scores)
+    usable &= found.class_ids >= 0
     if class_ids is not None:
         usable &= np.isin(found.class_ids, list(class_ids))
     return usable
@@ -128,6 +130,8 @@ def open_pipeline(
     Raises:
         PerceptionError: a file is missing, the model is not understood, a backend is absent.
     """
+    if backend not in BACKENDS:
+        raise EngineError(f"backend '{backend}' is not one of {', '.join(BACKENDS)}")
     if backend == 'tensorrt':
         raise EngineError(
             "backend 'tensorrt' is not part of this release; use backend 'onnxruntime' or 'auto'"

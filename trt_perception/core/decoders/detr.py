@@ -14,6 +14,9 @@ from trt_perception.core.detections import Candidates, Float
 from trt_perception.core.model_spec import ModelSpec, Signature, TensorInfo
 from trt_perception.core.nms import best_first
 
+#: Beyond these it is a grid, of strides that are not known.
+_MOST_QUERIES, _MOST_CLASSES = 1000, 2000
+
 _IMAGENET = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}
 
 
@@ -105,9 +108,9 @@ class RtDetrUltralytics:
 
     def recognise(self, signature: Signature, width: int, height: int) -> dict[str, Any] | None:
         shape = single_output(signature)
-        # As many queries as the cells of a grid are the cells of a grid.
-        if shape is None or shape[1] < 5 or shape[0] > 1000:
+        if shape is None or shape[0] > _MOST_QUERIES or not 5 <= shape[1] <= 4 + _MOST_CLASSES:
             return None
+        # As many queries as the cells of a grid are the cells of a grid.
         if pyramid(shape[0], width, height) or pyramid(shape[0], width, height, 3):
             return None
         if pyramid(shape[1], width, height):

@@ -64,8 +64,7 @@ class YoloX:
     layout = 'yolox'
 
     def recognise(self, signature: Signature, width: int, height: int) -> dict[str, Any] | None:
-        # Box sizes are exponentials: a graph without Exp leaves them to be decoded.
-        return _recognise_yolox(signature, width, height) if _decoded(signature) else None
+        return None if _has_exp(signature) is False else _recognise_yolox(signature, width, height)
 
     def decode(
         self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, score_threshold: float
@@ -80,7 +79,7 @@ class YoloXRaw:
     layout = 'yolox_raw'
 
     def recognise(self, signature: Signature, width: int, height: int) -> dict[str, Any] | None:
-        return None if _decoded(signature) else _recognise_yolox(signature, width, height)
+        return None if _has_exp(signature) else _recognise_yolox(signature, width, height)
 
     def decode(
         self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, score_threshold: float
@@ -96,8 +95,9 @@ class YoloXRaw:
         return Candidates(corners(boxes), scores, class_ids)
 
 
-def _decoded(signature: Signature) -> bool:
-    return 'Exp' in signature.operators
+def _has_exp(signature: Signature) -> bool | None:
+    # Box sizes are exponentials: a graph without Exp leaves them to be decoded.
+    return 'Exp' in signature.operators if signature.operators else None
 
 
 def _recognise_yolox(signature: Signature, width: int, height: int) -> dict[str, Any] | None:

@@ -60,6 +60,8 @@ def to_pixels(frame: Frame) -> Pixels:
     if frame.encoding in _DIRECT:
         return Pixels(pixels, *_DIRECT[frame.encoding])
     if frame.encoding == 'mono16':
+        if frame.step % 2:  # OpenCV misreads, or refuses, rows that begin within a pixel
+            pixels = pixels.copy()
         return Pixels(cv2.convertScaleAbs(pixels, alpha=1 / 257), 0, 0, 0)
     return Pixels(cv2.cvtColor(pixels, _CONVERTED[frame.encoding]), 2, 1, 0)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from trt_perception.core import ModelSpec
+from trt_perception.core.errors import one_line
 from trt_perception.runtime.engine import EngineError, EngineInfo
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class OnnxRuntimeEngine:
         try:
             outputs: list[NDArray[Any]] = self._session.run(self._outputs, dict(inputs))
         except Exception as error:  # ONNX Runtime's errors share no public base class
-            raise EngineError(f'ONNX Runtime failed: {error}') from error
+            raise EngineError(f'ONNX Runtime failed: {one_line(error)}') from error
         return outputs
 
     def close(self) -> None:
@@ -63,14 +64,14 @@ def open_session(model: Path, threads: int = 0) -> onnxruntime.InferenceSession:
             f"backend 'onnxruntime' is not usable ({error}); pip install onnxruntime"
         ) from None
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors come as exceptions; warnings are about its own graph
+    options.log_severity_level = 4  # errors come as exceptions; warnings are about its own graph
     options.intra_op_num_threads = threads
     # Threads that spin between two frames take a core from everything else on the robot.
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     try:
         return onnxruntime.InferenceSession(str(model), options, providers=['CPUExecutionProvider'])
     except Exception as error:  # as above
-        raise EngineError(f"ONNX Runtime refuses model '{model}': {error}") from None
+        raise EngineError(f"ONNX Runtime refuses model '{model}': {one_line(error)}") from None
 
 
 def cpu_name() -> str:

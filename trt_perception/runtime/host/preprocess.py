@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_perception.core import Frame, Geometry, ModelSpec, Region, place
+from trt_perception.core import Frame, FrameError, Geometry, ModelSpec, Region, place
 from trt_perception.runtime.host.color import to_pixels
 
 
@@ -17,10 +17,14 @@ class HostPreprocessor:
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
         self._tensor = np.zeros((1, 3, spec.height, spec.width), spec.dtype)
+        # OpenCV has no tables of half floats, but it looks up any 16 or 32 bits.
+        bits = np.int16 if spec.dtype == 'float16' else np.int32
+        self._tensor_bits = self._tensor.view(bits)
         # 256 pixel values a channel: scale, mean and std are exact and cost one look-up.
         values = np.arange(256, dtype=np.float64) * spec.scale
         self._tables = [
-            ((values - m) / s).astype(spec.dtype) for m, s in zip(spec.mean, spec.std, strict=True)
+            ((values - m) / s).astype(spec.dtype).view(bits)
+            for m, s in zip(spec.mean, spec.std, strict=True)
         ]
         self._plane = np.zeros((spec.height, spec.width), np.uint8)
         self._canvas = np.zeros((0, 0), np.uint8)
@@ -36,7 +40,7 @@ class HostPreprocessor:
             frame lies in it.
 
         Raises:
-            FrameError: the image cannot be decoded, or the region lies outside of it.
+            FrameError: the image cannot be decoded or resized, or the region lies outside of it.
         """
         spec = self._spec
         image, red, green, blue = to_pixels(frame)
@@ -49,7 +53,7 @@ class HostPreprocessor:
             plane = canvas
             if canvas.ndim == 3:
                 plane = cv2.extractChannel(canvas, channel, self._plane)
-            self._look_up(plane, k)
+            cv2.LUT(plane, self._tables[k], self._tensor_bits[0, k])
         return self._tensor, geometry
 
     def _laid_out(self, image: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
@@ -61,16 +65,15 @@ class HostPreprocessor:
         x, y, width, height = geometry.region
         rows = slice(geometry.top, geometry.top + geometry.height)
         columns = slice(geometry.left, geometry.left + geometry.width)
-        cv2.resize(
-            image[y : y + height, x : x + width],
-            (geometry.width, geometry.height),
-            dst=self._canvas[rows, columns],
-            interpolation=cv2.INTER_LINEAR,
-        )
+        try:
+            cv2.resize(
+                image[y : y + height, x : x + width],
+                (geometry.width, geometry.height),
+                dst=self._canvas[rows, columns],
+                interpolation=cv2.INTER_LINEAR,
+            )
+        except cv2.error as error:  # OpenCV 4.5.4 does not take a colour image of one pixel
+            raise FrameError(
+                'resize', f'{width}x{height} pixels cannot be resized: {error.err}'
+            ) from None
         return self._canvas
-
-    def _look_up(self, plane: NDArray[np.uint8], k: int) -> None:
-        if self._spec.dtype == 'float32':
-            cv2.LUT(plane, self._tables[k], self._tensor[0, k])
-        else:  # OpenCV has no tables of half floats
-            np.take(self._tables[k], plane, out=self._tensor[0, k], mode='clip')

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test shares: the optional assets, a ROS domain of its own, checked message fields."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+
+# Humble checks the types of message fields always, later distributions only when told to; the C
+# code behind them aborts the process instead. Set before any message is imported.
+os.environ['ROS_PYTHON_CHECK_FIELDS'] = '1'
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Domains 1..101 are free of the operating system's own ports; each xdist worker has its share.
+_WORKER = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
+_domains = itertools.cycle(range(1 + 25 * (_WORKER % 4), 26 + 25 * (_WORKER % 4)))
+
+
+@pytest.fixture(scope='session')
+def assets() -> Path:
+    """Folder of real models and pictures, where there is one."""
+    path = Path(os.environ.get('TRT_PERCEPTION_ASSETS', ROOT.parent / 'shared' / 'assets'))
+    if not (path / 'models').is_dir():
+        pytest.skip(f'no models and pictures at {path}; set TRT_PERCEPTION_ASSETS')
+    return path
+
+
+@pytest.fixture
+def domain_id() -> int:
+    """A ROS domain that no other running test uses."""
+    return next(_domains)
