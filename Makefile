@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+# The desk: the package on a machine without ROS. A robot uses colcon and none of this.
+#
+# Only the command line sets these. The environment does not: a sourced ROS has a ROS_DISTRO too.
+ROS_DISTRO := kilted
+PYTHON := python3
+MODEL :=
+INPUT :=
+OUTPUT := demo_output
+TESTS :=
+
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+VENV := .venv/$(ROS_DISTRO)-$(VERSION)
+PIP := $(VENV)/bin/python -I -m pip --quiet --disable-pip-version-check
+PINS := tools/desk/constraints.txt
+INTERFACES := $(shell find tools/ros_interfaces -type f \
+	-not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
+# Folders too: they change when a file is deleted.
+SOURCES := setup.py setup.cfg pyproject.toml package.xml \
+	$(shell find trt_perception launch config resource -not -name __pycache__ -not -name '*.pyc')
+
+# The start-up hook of the ROS wheels leaves these behind in all that a Python of theirs starts, and
+# would then not set up another environment.
+ifdef _ROS_WHEELS_BOOTSTRAP_COMPLETE
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE LD_LIBRARY_PATH
+endif
+RUN := PYTHONPATH= AMENT_PREFIX_PATH='$(CURDIR)/$(VENV)' \
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin
+
+.NOTPARALLEL:
+.PHONY: help demo test lint clean given check
+
+help:
+	@echo 'make demo MODEL=m.onnx INPUT=i  detect in a video, bag or folder of pictures; results in'
+	@echo '                                OUTPUT=$(OUTPUT)'
+	@echo 'make test                       all tests, or TESTS="test/test_desk.py -k venv"'
+	@echo 'make lint                       style, types and floors only'
+	@echo 'make clean                      remove what make built here (not the results)'
+	@echo
+	@echo 'ROS_DISTRO=kilted|jazzy and PYTHON=python3.10|python3.11|python3.12 choose what it runs on.'
+	@echo 'It all goes into .venv/ and nothing else of the system changes.'
+
+demo: given check $(VENV)/package.stamp
+	@$(RUN)/trt-perception demo --model '$(MODEL)' --input '$(INPUT)' --output '$(OUTPUT)'
+
+test: check $(VENV)/test.stamp $(VENV)/package.stamp
+	@ROS_PYTHON_CHECK_FIELDS=1 $(RUN)/pytest $(TESTS)
+
+lint: TESTS := test/test_style.py
+lint: test
+
+clean:
+	rm -rf .venv build/lib build/bdist.* *.egg-info tools/ros_interfaces/build \
+		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+given:
+ifeq ($(and $(MODEL),$(INPUT)),)
+	@echo 'The demo needs an ONNX detector and a video, bag or folder of pictures:' \
+		'make demo MODEL=yolov8n.onnx INPUT=drive.mp4' >&2; exit 2
+endif
+
+check:
+ifeq ($(VERSION),)
+	@echo "PYTHON=$(PYTHON) does not run: give one of python3.10, python3.11 and python3.12, or" \
+		'sudo apt install python3 python3-dev python3-venv' >&2; exit 1
+endif
+	@$(PYTHON) tools/desk/check.py '$(ROS_DISTRO)'
+
+# A stamp is younger than what was installed from. The environment of the demo comes first and is
+# whole without the tests' part.
+$(VENV)/desk.stamp: tools/desk/ros-$(ROS_DISTRO).txt tools/desk/requirements.txt $(PINS)
+	@echo 'Installing ROS 2 $(ROS_DISTRO) and Python packages into $(VENV) (about a minute)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install -c $(PINS) -r $< -r tools/desk/requirements.txt
+	@touch $@
+
+$(VENV)/interfaces.stamp: $(VENV)/desk.stamp $(INTERFACES)
+	@echo 'Building vision_msgs and composition_interfaces (about 20 seconds)'
+	@$(PIP) install --no-deps --no-build-isolation ./tools/ros_interfaces
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/desk.stamp tools/desk/requirements-test.txt $(PINS)
+	@echo 'Installing what the tests need into $(VENV)'
+	@$(PIP) install -c $(PINS) -r tools/desk/requirements-test.txt
+	@touch $@
+
+# Not editable: pip would leave out the launch files, the configuration and the ament index.
+$(VENV)/package.stamp: $(VENV)/interfaces.stamp $(SOURCES)
+	@rm -rf build/lib build/bdist.*  # else modules that are gone would be installed again
+	@$(PIP) install --no-deps --no-build-isolation .
+	@touch $@
