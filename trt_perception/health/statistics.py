@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened to the frames, and how long each stage took."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping
+
+import numpy as np
+
+
+class FrameCounts:
+    """Where every received frame went; counted from several threads.
+
+    Once no frame is under way, received is the sum of all the others.
+    """
+
+    #: published: detections were sent. dropped: a newer frame came first. rejected: the image was
+    #: unusable. limited: the rate limit skipped it. failed: the network could not be run.
+    #: discarded: the node was deactivated meanwhile.
+    FATES = ('published', 'dropped', 'rejected', 'limited', 'failed', 'discarded')
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    def add(self, name: str, number: int = 1) -> None:
+        """Count ``received``, one of `FATES`, or a cause of rejection as ``rejected <kind>``."""
+        with self._lock:
+            self._counts[name] += number
+
+    def snapshot(self) -> dict[str, int]:
+        """Received and all fates, then the causes of rejection seen so far."""
+        with self._lock:
+            counts = dict(self._counts)
+        fixed = {name: counts.pop(name, 0) for name in ('received', *self.FATES)}
+        return fixed | dict(sorted(counts.items()))
+
+
+class StageLatencies:
+    """Durations of the last frames by stage, in constant memory."""
+
+    def __init__(self, window: int = 1000) -> None:
+        self._lock = threading.Lock()
+        self._window = window
+        self._stages: dict[str, deque[float]] = {}
+
+    def add(self, durations_ms: Mapping[str, float]) -> None:
+        with self._lock:
+            for stage, duration in durations_ms.items():
+                if stage not in self._stages:
+                    self._stages[stage] = deque(maxlen=self._window)
+                self._stages[stage].append(duration)
+
+    def percentiles(self) -> dict[str, tuple[float, float]]:
+        """Median and 95th percentile of each stage, milliseconds, over the window."""
+        with self._lock:
+            stages = {name: np.array(values) for name, values in self._stages.items()}
+        return {
+            name: (float(np.percentile(values, 50)), float(np.percentile(values, 95)))
+            for name, values in stages.items()
+        }

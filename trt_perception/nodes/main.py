@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The executables of ``ros2 run trt_perception ...``.
+
+Only the standard library is imported up here: importing ROS and OpenCV takes half a second, and a
+signal that comes meanwhile must find `Stop` in place.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+
+class Stop:
+    """SIGINT and SIGTERM as a flag, so that they can never break into what is being done.
+
+    rclpy's own handlers shut the context down at once, under the feet of a node that still has a
+    frame to publish and a model to free, and its ``spin`` can miss an early SIGTERM.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        signal.signal(signal.SIGINT, self._handle)
+        signal.signal(signal.SIGTERM, self._handle)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        self.requested = True
+
+
+def run(make_node: Callable[[], Node], stop: Stop) -> int:
+    """Spin a node until a signal or until its attribute ``finished`` is true.
+
+    Returns:
+        The process's exit code: 0, or 2 for a user's mistake, which is printed in one line.
+    """
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+
+    from trt_perception.core import PerceptionError
+
+    if stop.requested:
+        return 0
+    rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = make_node()
+    except PerceptionError as error:
+        print(f'error: {error}', file=sys.stderr)
+        rclpy.shutdown()
+        return 2
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not stop.requested and not getattr(node, 'finished', False):
+            # The time-out bounds how long a signal waits to be seen.
+            executor.spin_once(timeout_sec=0.1)
+    finally:
+        executor.remove_node(node)
+        node.destroy_node()
+        executor.shutdown()
+        rclpy.shutdown()
+    return int(getattr(node, 'exit_code', 0))
+
+
+def detector() -> int:
+    """Detect objects in a camera topic."""
+    stop = Stop()
+    from trt_perception.nodes.detector import DetectorNode
+
+    return run(DetectorNode, stop)
+
+
+def player() -> int:
+    """Publish a video, a bag or a folder of pictures as a camera topic."""
+    stop = Stop()
+    from trt_perception.nodes.player import PlayerNode
+
+    return run(PlayerNode, stop)
+
+
+def recorder() -> int:
+    """Draw detections onto their images and keep a video, pictures and a summary."""
+    stop = Stop()
+    from trt_perception.nodes.recorder import RecorderNode
+
+    return run(RecorderNode, stop)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detector's parameters: the one place that knows their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trt_perception.core import ModelSpec, Region, Selection
+from trt_perception.ros.parameters import Parameter, ParameterError
+from trt_perception.runtime.pipeline import BACKENDS
+
+_ALL_CLASSES = '*'
+_SELECTION = Selection()
+
+DETECTOR = (
+    Parameter('model', '', 'ONNX file of the detector; a YAML of the same name beside it overrides'
+              ' what the file says of itself.'),
+    Parameter('labels', '', 'Class names: a text file with a name a line, a YAML file, or coco.'
+              ' Empty: the names that the model carries.'),
+    Parameter('backend', 'auto', 'What runs the network.', choices=BACKENDS),
+    Parameter('threads', 0, 'CPU threads of one inference; 0 takes one a core.', 0, 256),
+    Parameter('class_id_format', 'name', 'What class_id of a detection holds.',
+              choices=('name', 'index')),
+    Parameter('image_transport', 'auto', 'Subscribe to image as raw or compressed; auto takes what'
+              ' is published, raw first.', choices=('auto', 'raw', 'compressed')),
+    Parameter('image_reliability', 'auto', 'Reliability asked of the camera; auto matches it.',
+              choices=('auto', 'reliable', 'best_effort')),
+    Parameter('image_depth', 5, 'Images that the middleware may hold back. Only the latest is ever'
+              ' looked at; more let drops be counted instead of lost.', 1, 1000),
+    Parameter('autostart', True, 'Configure and activate at start. Turn off where a lifecycle'
+              ' manager does it.'),
+    Parameter('score_threshold', _SELECTION.score_threshold, 'Lowest score published.', 0.0, 1.0,
+              live=True),
+    Parameter('nms_threshold', _SELECTION.iou_threshold, 'Boxes of one class that overlap more than'
+              ' this (intersection over union) are one object. Networks without duplicates ignore'
+              ' it.', 0.0, 1.0, live=True),
+    Parameter('max_detections', _SELECTION.max_detections, 'At most so many of one image, the best'
+              ' by score.', 1, 10000, live=True),
+    Parameter('classes', [_ALL_CLASSES], 'Names (or numbers) of the classes to publish; * is every'
+              ' class.', live=True),
+    Parameter('region_of_interest', [0, 0, 0, 0], 'Part of the image to look at: x, y, width,'
+              ' height in its pixels. All 0: the whole image.', live=True),
+    Parameter('max_rate', 0.0, 'Images looked at a second, at most; 0 is no limit.', 0.0, 1000.0,
+              live=True),
+)  # fmt: skip
+
+
+def selection(values: Mapping[str, Any], spec: ModelSpec | None) -> Selection:
+    """What the live parameters ask for.
+
+    Args:
+        spec: of the model that is loaded; without one class names are not looked up yet.
+
+    Raises:
+        ParameterError: a region of impossible numbers, or a class that the model does not have.
+    """
+    return Selection(
+        score_threshold=values['score_threshold'],
+        iou_threshold=values['nms_threshold'],
+        max_detections=values['max_detections'],
+        class_ids=_class_ids(values['classes'], spec),
+        region=_region(values['region_of_interest']),
+    )
+
+
+def _class_ids(classes: list[str], spec: ModelSpec | None) -> frozenset[int] | None:
+    if not classes:
+        raise ParameterError(f"classes: is empty; ['{_ALL_CLASSES}'] publishes every class")
+    if _ALL_CLASSES in classes or spec is None:
+        return None
+    ids = {name: i for i, name in enumerate(spec.class_names)}
+    found = set()
+    for name in classes:
+        number = int(name) if name.isdecimal() else -1
+        if name in ids:
+            found.add(ids[name])
+        elif 0 <= number and (number < spec.num_classes or not spec.num_classes):
+            found.add(number)
+        else:
+            have = ', '.join(spec.class_names) or f'numbers below {spec.num_classes}'
+            raise ParameterError(f"classes: the model has no class '{name}', it has {have}")
+    return frozenset(found)
+
+
+def _region(numbers: list[int]) -> Region:
+    if len(numbers) != 4 or min(numbers) < 0 or (numbers[2] == 0) != (numbers[3] == 0):
+        raise ParameterError(
+            f'region_of_interest: {numbers} is not x, y, width, height in pixels'
+            ' (all 0 is the whole image)'
+        )
+    region = Region(*numbers)
+    if not region.width and (region.x or region.y):
+        raise ParameterError(f'region_of_interest: {numbers} has no width and height')
+    return region

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters as tables: declaration, launch arguments, YAML and README all read the same one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trt_perception.core import PerceptionError
+
+if TYPE_CHECKING:
+    from rcl_interfaces.msg import ParameterDescriptor
+    from rclpy.node import Node
+
+Value = bool | int | float | str | list[int] | list[str]
+
+
+class ParameterError(PerceptionError):
+    """A parameter whose value cannot be used."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a node.
+
+    Attributes:
+        default: its type is the parameter's type.
+        low, high: range of a number.
+        choices: the only values allowed, for a text.
+        live: a change takes effect at once; else the next time the node is configured.
+    """
+
+    name: str
+    default: Value
+    description: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    live: bool = False
+
+    @property
+    def type_name(self) -> str:
+        """As ROS calls it."""
+        if isinstance(self.default, list):
+            return 'string array' if isinstance(self.default[0], str) else 'integer array'
+        names = {bool: 'bool', int: 'integer', float: 'double', str: 'string'}
+        return names[type(self.default)]
+
+    @property
+    def constraint(self) -> str:
+        """The values allowed, in words; '' for any."""
+        if self.choices:
+            return 'one of ' + ', '.join(self.choices)
+        return '' if self.low is None else f'{self.low:g} to {self.high:g}'
+
+    def check(self, value: Any) -> None:
+        """Check the part of a value that ROS does not check itself.
+
+        Raises:
+            ParameterError: not one of the choices.
+        """
+        if self.choices and value not in self.choices:
+            raise ParameterError(f"{self.name}: '{value}' is not one of {', '.join(self.choices)}")
+
+    def descriptor(self) -> ParameterDescriptor:
+        from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+        effect = 'at once' if self.live else 'when the node is configured'
+        descriptor = ParameterDescriptor(
+            description=self.description,
+            additional_constraints='; '.join(filter(None, [self.constraint, f'effect {effect}'])),
+        )
+        if self.low is not None and self.high is not None:
+            if isinstance(self.default, float):
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=float(self.low), to_value=float(self.high))
+                ]
+            elif isinstance(self.default, int):
+                descriptor.integer_range = [
+                    IntegerRange(from_value=int(self.low), to_value=int(self.high))
+                ]
+        return descriptor
+
+
+def declare(node: Node, table: Sequence[Parameter]) -> None:
+    """Declare a table's parameters on a node, with what YAML and command line override.
+
+    Raises:
+        ParameterError: an override of the wrong type, out of range or not one of the choices.
+    """
+    from rclpy.exceptions import InvalidParameterTypeException, ParameterException
+
+    for parameter in table:
+        try:
+            node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
+        except InvalidParameterTypeException:
+            given = node._parameter_overrides[parameter.name].value
+            raise ParameterError(
+                f'{parameter.name}: {given!r} is not a {parameter.type_name},'
+                f' such as {parameter.default!r}'
+            ) from None
+        except ParameterException as error:
+            raise ParameterError(
+                f'{parameter.name}: {error} (allowed: {parameter.constraint})'
+            ) from None
+        parameter.check(node.get_parameter(parameter.name).value)
+    for name in sorted(node._parameter_overrides):
+        # ROS drops these without a word, and a mistyped threshold looks as if it had no effect.
+        if not node.has_parameter(name) and not name.startswith('qos_overrides.'):
+            close = difflib.get_close_matches(name, [p.name for p in table], 1)
+            hint = f"; did you mean '{close[0]}'?" if close else ''
+            node.get_logger().warning(f"parameter '{name}' is not known and has no effect{hint}")
+
+
+def values(node: Node, table: Sequence[Parameter]) -> dict[str, Any]:
+    """The present values of a table's parameters."""
+    return {p.name: _plain(node.get_parameter(p.name).value) for p in table}
+
+
+def changed(
+    table: Sequence[Parameter], present: Mapping[str, Any], proposed: Sequence[Any]
+) -> dict[str, Any]:
+    """The values that a set of ``rclpy.Parameter`` would lead to.
+
+    Raises:
+        ParameterError: one of them is not one of its choices.
+    """
+    known = {p.name: p for p in table}
+    result = dict(present)
+    for parameter in proposed:
+        if parameter.name in known:
+            known[parameter.name].check(parameter.value)
+            result[parameter.name] = _plain(parameter.value)
+    return result
+
+
+def _plain(value: Any) -> Any:
+    # Arrays come as array.array or list, depending on the way that they were set.
+    return list(value) if hasattr(value, '__iter__') and not isinstance(value, str) else value

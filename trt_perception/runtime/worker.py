@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inference on a thread of its own, fed by a mailbox that holds the latest frame only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import perf_counter_ns
+from typing import NamedTuple, Protocol
+
+from trt_perception.core import Frame, Selection
+from trt_perception.runtime.pipeline import Pipeline, Result
+
+
+class Job(NamedTuple):
+    """A frame that waits for its turn.
+
+    Attributes:
+        received: when it came, ``perf_counter_ns``.
+        started: when its inference began; 0 while it waits.
+    """
+
+    frame: Frame
+    received: int
+    started: int = 0
+
+
+class Listener(Protocol):
+    """Hears what becomes of each frame, on the worker's thread unless said otherwise."""
+
+    def on_result(self, job: Job, result: Result) -> None: ...
+
+    def on_error(self, job: Job, error: Exception) -> None: ...
+
+    def on_dropped(self, job: Job) -> None:
+        """A newer frame came first. On the thread that submits."""
+
+    def on_discarded(self, job: Job) -> None:
+        """The worker was paused before its result could be used. On either thread."""
+
+
+class InferenceWorker:
+    """Runs a pipeline on the freshest frame there is; owns the pipeline.
+
+    No method waits for an inference, so they may be called from an executor; `join` does.
+    """
+
+    def __init__(self, pipeline: Pipeline, selection: Selection, listener: Listener) -> None:
+        self.selection = selection  # replaced whole by others; read once a frame
+        self._pipeline = pipeline
+        self._listener = listener
+        self._condition = threading.Condition()
+        self._waiting: Job | None = None
+        self._epoch = 0
+        self._accepting = False
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name='inference')
+        self._thread.start()
+
+    def submit(self, frame: Frame) -> None:
+        """Hand over a frame; one that still waits is dropped for it."""
+        job = Job(frame, perf_counter_ns())
+        with self._condition:
+            accepting = self._accepting
+            if accepting:
+                job, self._waiting = self._waiting or job, job
+                replaced = job is not self._waiting
+                self._condition.notify()
+        if not accepting:
+            self._listener.on_discarded(job)
+        elif replaced:
+            self._listener.on_dropped(job)
+
+    def resume(self) -> None:
+        """Take frames from now on."""
+        with self._condition:
+            self._accepting = True
+
+    def pause(self) -> None:
+        """Take no more frames, and use no result of those under way."""
+        with self._condition:
+            self._accepting = False
+            self._epoch += 1
+            job, self._waiting = self._waiting, None
+        if job is not None:
+            self._listener.on_discarded(job)
+
+    def close(self) -> None:
+        """Pause for good; the pipeline is freed as soon as its inference under way ends."""
+        self.pause()
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+
+    def join(self) -> None:
+        """Wait, after `close`, until the pipeline is freed."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                while self._waiting is None and not self._closing:
+                    self._condition.wait()
+                if self._closing:
+                    break
+                job, self._waiting = self._waiting, None
+                epoch = self._epoch
+            assert job is not None
+            self._process(job._replace(started=perf_counter_ns()), epoch)
+        self._pipeline.close()
+
+    def _process(self, job: Job, epoch: int) -> None:
+        report: Callable[[], None]
+        try:
+            result = self._pipeline(job.frame, self.selection)
+        except Exception as error:  # the thread must outlive whatever one frame does to it
+            failure = error
+            report = lambda: self._listener.on_error(job, failure)  # noqa: E731
+        else:
+            report = lambda: self._listener.on_result(job, result)  # noqa: E731
+        if epoch == self._epoch:
+            report()
+        else:
+            self._listener.on_discarded(job)
