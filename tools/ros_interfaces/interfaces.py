@@ -186,9 +186,7 @@ def copy_python(generated: Path, target: Path) -> None:
     (target / '__init__.py').touch()
 
 
-def compile_extension(
-    package: InterfacePackage, work: Path, prefix: Path, extension: Path
-) -> None:
+def compile_extension(package: InterfacePackage, work: Path, prefix: Path, extension: Path) -> None:
     """Compile all generated sources and link them into one Python extension."""
     import numpy
 
@@ -239,5 +237,3 @@ def run(command: list[str]) -> None:
     """Run a compiler; its own words say what is wrong."""
     if subprocess.run(command).returncode:
         fail(f'{command[0]} failed; see above')
-
-

@@ -75,7 +75,7 @@ def _class_ids(classes: list[str], spec: ModelSpec | None) -> frozenset[int] | N
         number = int(name) if name.isdecimal() else -1
         if name in ids:
             found.add(ids[name])
-        elif 0 <= number and (number < spec.num_classes or not spec.num_classes):
+        elif number >= 0 and (number < spec.num_classes or not spec.num_classes):
             found.add(number)
         else:
             have = ', '.join(spec.class_names) or f'numbers below {spec.num_classes}'

@@ -89,7 +89,7 @@ def _bytes(data: Any) -> NDArray[np.uint8]:
 def _array(data: NDArray[np.uint8]) -> array.array[int]:
     # What rclpy's setter takes as it is; anything else is checked byte by byte, for 80 to 650 ms.
     copy = array.array('B')
-    copy.frombytes(memoryview(np.ascontiguousarray(data)))
+    copy.frombytes(np.ascontiguousarray(data).data)
     return copy
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from time import perf_counter_ns
 from typing import NamedTuple, Protocol
 
@@ -30,7 +29,8 @@ class Listener(Protocol):
 
     def on_result(self, job: Job, result: Result) -> None: ...
 
-    def on_error(self, job: Job, error: Exception) -> None: ...
+    def on_error(self, job: Job, error: Exception) -> None:
+        """The pipeline failed, or `on_result` did."""
 
     def on_dropped(self, job: Job) -> None:
         """A newer frame came first. On the thread that submits."""
@@ -50,6 +50,7 @@ class InferenceWorker:
         self._pipeline = pipeline
         self._listener = listener
         self._condition = threading.Condition()
+        self._reporting = threading.Lock()
         self._waiting: Job | None = None
         self._epoch = 0
         self._accepting = False
@@ -77,11 +78,12 @@ class InferenceWorker:
             self._accepting = True
 
     def pause(self) -> None:
-        """Take no more frames, and use no result of those under way."""
+        """Take no more frames; once this returns, no result is reported any more."""
         with self._condition:
             self._accepting = False
-            self._epoch += 1
             job, self._waiting = self._waiting, None
+        with self._reporting:
+            self._epoch += 1
         if job is not None:
             self._listener.on_discarded(job)
 
@@ -110,15 +112,18 @@ class InferenceWorker:
         self._pipeline.close()
 
     def _process(self, job: Job, epoch: int) -> None:
-        report: Callable[[], None]
+        outcome: Result | Exception
         try:
-            result = self._pipeline(job.frame, self.selection)
+            outcome = self._pipeline(job.frame, self.selection)
         except Exception as error:  # the thread must outlive whatever one frame does to it
-            failure = error
-            report = lambda: self._listener.on_error(job, failure)  # noqa: E731
-        else:
-            report = lambda: self._listener.on_result(job, result)  # noqa: E731
-        if epoch == self._epoch:
-            report()
-        else:
-            self._listener.on_discarded(job)
+            outcome = error
+        with self._reporting:
+            if epoch != self._epoch:
+                self._listener.on_discarded(job)
+                return
+            try:
+                if isinstance(outcome, Exception):
+                    raise outcome
+                self._listener.on_result(job, outcome)
+            except Exception as error:
+                self._listener.on_error(job, error)

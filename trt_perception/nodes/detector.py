@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detector: camera images in, ``vision_msgs/Detection2DArray`` out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import rclpy.lifecycle
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from vision_msgs.msg import LabelInfo, VisionInfo
+
+from trt_perception.core import ModelSpec, PerceptionError
+from trt_perception.nodes.monitor import StreamMonitor
+from trt_perception.nodes.stream import DetectionStream
+from trt_perception.ros import parameters
+from trt_perception.ros.detector_parameters import DETECTOR, selection
+from trt_perception.ros.diagnostics import ERROR, OK, WARN, DiagnosticPublisher, Verdict
+from trt_perception.ros.label_info import LATCHED, label_info, vision_info
+from trt_perception.runtime.engine import EngineInfo
+from trt_perception.runtime.pipeline import open_pipeline
+
+REPORT_PERIOD = 1.0
+
+
+class DetectorNode(rclpy.lifecycle.LifecycleNode):
+    """Detects objects in one camera's images.
+
+    Configuring loads the model, activating subscribes. Inference runs on a thread of its own on
+    the latest image, so that services, parameters and diagnostics answer at any time.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Declare parameters, and start up from the executor if ``autostart`` is set.
+
+        Args:
+            kwargs: those of ``rclpy.node.Node``.
+
+        Raises:
+            ParameterError: a parameter's first value cannot be used.
+        """
+        super().__init__('detector', **kwargs)
+        parameters.declare(self, DETECTOR)
+        values = parameters.values(self, DETECTOR)
+        selection(values, None)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._state = 'unconfigured'
+        self._problem = ''  # why it is not configured
+        self._monitor = StreamMonitor(self.get_logger())
+        self._stream: DetectionStream | None = None
+        self._spec: ModelSpec | None = None
+        self._engine: EngineInfo | None = None
+        self._model = ''
+        self._times_configured = 0
+        self._label_info = self.create_publisher(LabelInfo, 'label_info', LATCHED)
+        self._vision_info = self.create_publisher(VisionInfo, 'vision_info', LATCHED)
+        self._diagnostics = DiagnosticPublisher(self, 'inference')
+        # Real time: a paused simulation must not stop the diagnostics.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(REPORT_PERIOD, self._report, clock=steady)
+        if values['autostart']:
+            self._start_timer = self.create_timer(0.0, self._autostart, clock=steady)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model."""
+        values = parameters.values(self, DETECTOR)
+        begun = perf_counter()
+        try:
+            self._load(values)
+        except PerceptionError as error:
+            self._problem = f'not configured: {error}'
+            self.get_logger().error(self._problem)
+            return TransitionCallbackReturn.FAILURE
+        seconds = perf_counter() - begun
+        spec = self._spec
+        assert spec is not None
+        self.get_logger().info(
+            f'model {self._model}: {spec.layout} of {spec.num_classes or "unknown"} classes,'
+            f' input {spec.width}x{spec.height}; runs on {self._engine}; loaded in {seconds:.1f} s'
+        )
+        self._problem = ''
+        self._state = 'inactive'
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe to the camera."""
+        assert self._stream is not None
+        self._stream.start()
+        self._state = 'active'
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Take no more images; nothing is published once this returns."""
+        assert self._stream is not None
+        self._stream.pause()
+        self._state = 'inactive'
+        self._report()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model."""
+        self._unload()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model, from any state."""
+        self._unload()
+        self._state = 'finalized'
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free what there is; the node can be configured again."""
+        self._unload()
+        self._problem = f'a transition from {state.label} failed; see the log'
+        return TransitionCallbackReturn.SUCCESS
+
+    def destroy_node(self) -> None:
+        """Free all, after an inference under way; the last word goes to diagnostics."""
+        stream = self._stream
+        self._unload()
+        if stream is not None:
+            stream.join()
+        self._report()
+        super().destroy_node()
+
+    def _autostart(self) -> None:
+        self._start_timer.cancel()
+        if self._state == 'unconfigured':
+            self.trigger_configure()
+        if self._state == 'inactive':
+            self.trigger_activate()
+
+    def _load(self, values: dict[str, Any]) -> None:
+        if not values['model']:
+            raise PerceptionError('model is empty; set it to the path of an ONNX file')
+        path = Path(values['model']).expanduser()
+        pipeline = open_pipeline(
+            path, labels=values['labels'], backend=values['backend'], threads=values['threads']
+        )
+        try:
+            wanted = selection(values, pipeline.spec)
+        except PerceptionError:
+            pipeline.close()
+            raise
+        self._stream = DetectionStream(self, pipeline, wanted, values, self._monitor)
+        self._spec, self._engine, self._model = pipeline.spec, pipeline.engine.info, str(path)
+        self._times_configured += 1
+        self._publish_labels(values)
+
+    def _unload(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = self._spec = self._engine = None
+        self._state = 'unconfigured'
+
+    def _publish_labels(self, values: dict[str, Any]) -> None:
+        assert self._spec is not None
+        now = self.get_clock().now().to_msg()
+        self._label_info.publish(label_info(self._spec, values['score_threshold'], now))
+        method = f'{Path(self._model).name}, {self._spec.layout}, {self._engine}'
+        topic = self.resolve_topic_name('label_info')
+        self._vision_info.publish(vision_info(method, topic, self._times_configured, now))
+
+    def _on_set_parameters(self, proposed: list[Parameter[Any]]) -> SetParametersResult:
+        present = parameters.values(self, DETECTOR)
+        try:
+            values = parameters.changed(DETECTOR, present, proposed)
+            wanted = selection(values, self._spec)
+        except PerceptionError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if self._stream is not None:
+            self._stream.select(wanted)
+            self._stream.max_rate = values['max_rate']
+            if values['score_threshold'] != present['score_threshold']:
+                self._publish_labels(values)
+        return SetParametersResult(successful=True)
+
+    def _report(self) -> None:
+        values: dict[str, object] = {'state': self._state}
+        verdict = Verdict(ERROR, self._problem) if self._problem else Verdict(OK, self._state)
+        if self._stream is not None:
+            images = self._stream.images
+            if self._state == 'active':
+                verdict = self._monitor.judge(images.problem())
+            assert self._engine is not None
+            values |= {
+                'model': self._model,
+                'backend': self._engine.backend,
+                'device': self._engine.device,
+                'precision': self._engine.precision,
+                'images': images.source or 'none',
+            }
+        elif not self._problem:
+            verdict = Verdict(WARN, self._state)
+        device = self._engine.device if self._engine else ''
+        self._diagnostics.publish(verdict, device, values | self._monitor.values())

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One camera's way through the detector: images in, detections out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter, perf_counter_ns
+from typing import Any
+
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray
+
+from trt_perception.core import Detections, Frame, FrameError, Selection
+from trt_perception.nodes.monitor import StreamMonitor
+from trt_perception.ros.cdr import detection_array_cdr
+from trt_perception.ros.image_input import ImageInput
+from trt_perception.ros.images import image_msg
+from trt_perception.runtime.host.color import to_bgr
+from trt_perception.runtime.host.overlay import draw
+from trt_perception.runtime.pipeline import Pipeline, Result
+from trt_perception.runtime.rate_limit import RateLimit
+from trt_perception.runtime.worker import InferenceWorker, Job
+
+
+class DetectionStream:
+    """From an `ImageInput` through an `InferenceWorker` to the publishers.
+
+    Owns all three and the pipeline. Frames come in on the executor and are only handed over there;
+    the rest happens on the worker's thread.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        pipeline: Pipeline,
+        selection: Selection,
+        values: Mapping[str, Any],
+        monitor: StreamMonitor,
+    ) -> None:
+        """Advertise; no image is taken before `start`.
+
+        Args:
+            values: of the detector's parameters.
+        """
+        self.max_rate: float = values['max_rate']
+        self._node = node
+        self._spec = pipeline.spec
+        self._class_ids = self._spec.class_names if values['class_id_format'] == 'name' else ()
+        self._monitor = monitor
+        self._rate_limit = RateLimit()
+        self._detections = node.create_publisher(Detection2DArray, 'detections', 10)
+        self._annotated = node.create_publisher(Image, '~/annotated', 1)
+        self.images = ImageInput(
+            node,
+            self._on_image,
+            self._on_unusable,
+            transport=values['image_transport'],
+            reliability=values['image_reliability'],
+            depth=values['image_depth'],
+        )
+        self._worker = InferenceWorker(pipeline, selection, self)
+
+    def select(self, selection: Selection) -> None:
+        """Publish according to this from the next frame on."""
+        self._worker.selection = selection
+
+    def start(self) -> None:
+        """Take images."""
+        self._worker.resume()
+        self.images.start()
+
+    def pause(self) -> None:
+        """Take no more images; nothing is published once this returns."""
+        self.images.stop()
+        self._worker.pause()
+
+    def close(self) -> None:
+        """Pause for good. Does not wait for an inference under way; `join` does."""
+        self.images.close()
+        self._worker.close()
+        self._node.destroy_publisher(self._detections)
+        self._node.destroy_publisher(self._annotated)
+
+    def join(self) -> None:
+        """Wait, after `close`, until the pipeline is freed."""
+        self._worker.join()
+
+    def _on_image(self, frame: Frame) -> None:
+        self._monitor.count('received')
+        if self._rate_limit.passes(perf_counter(), self.max_rate):
+            self._worker.submit(frame)
+        else:
+            self._monitor.count('limited')
+
+    def _on_unusable(self, error: FrameError) -> None:
+        self._monitor.count('received')
+        self._monitor.failed(error)
+
+    def on_result(self, job: Job, result: Result) -> None:
+        """Publish what was found."""
+        frame = job.frame
+        begun = perf_counter_ns()
+        self._detections.publish(
+            detection_array_cdr(result.detections, frame.stamp, frame.frame_id, self._class_ids)
+        )
+        published = perf_counter_ns()
+        age = self._node.get_clock().now().nanoseconds - frame.stamp.nanoseconds
+        stages = {
+            'queue': job.started - job.received,
+            **result.times._asdict(),
+            'publish': published - begun,
+            'total': published - job.received,
+            'stamp to publish': age,
+        }
+        self._monitor.published({stage: ns / 1e6 for stage, ns in stages.items()})
+        # Drawing and sending a picture takes longer than all but the network: only if it is seen.
+        if self._annotated.get_subscription_count():
+            self._publish_annotated(frame, result.detections)
+
+    def on_error(self, job: Job, error: Exception) -> None:
+        """Count a frame that gave nothing."""
+        self._monitor.failed(error)
+
+    def on_dropped(self, job: Job) -> None:
+        """Count a frame that a newer one overtook."""
+        self._monitor.count('dropped')
+
+    def on_discarded(self, job: Job) -> None:
+        """Count a frame that a pause overtook."""
+        self._monitor.count('discarded')
+
+    def _publish_annotated(self, frame: Frame, detections: Detections) -> None:
+        picture = to_bgr(frame)
+        draw(picture, detections, self._spec)
+        self._annotated.publish(
+            image_msg(Frame.from_array(picture, stamp=frame.stamp, frame_id=frame.frame_id))
+        )

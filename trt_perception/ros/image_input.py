@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A camera's images as frames, whichever way the camera publishes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rclpy.clock import Clock, ClockType
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+
+from trt_perception.core import Frame, FrameError
+from trt_perception.ros.images import frame_from_compressed, frame_from_image
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+    from rclpy.subscription import Subscription
+
+RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+#: Seconds between two looks at who publishes.
+FOLLOW_PERIOD = 0.2
+
+
+class Endpoint(NamedTuple):
+    """One publisher, as the graph shows it."""
+
+    topic: str
+    type: str
+    node: str
+    reliable: bool
+
+
+class Source(NamedTuple):
+    """What to subscribe to, and how."""
+
+    topic: str
+    type: str
+    reliable: bool
+
+    def __str__(self) -> str:
+        kind = self.type.rpartition('/')[2]
+        return f'{self.topic} ({kind}, {_word(self.reliable)})'
+
+
+class ImageInput:
+    """Subscribes to a camera and hands over its images as frames.
+
+    What is left to ``auto`` follows the publishers: it waits for one, and subscribes anew when the
+    camera comes back as something else. Images are looked for on the topic itself and, compressed,
+    on ``<topic>/compressed``, as image_transport names it.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        on_frame: Callable[[Frame], None],
+        on_error: Callable[[FrameError], None],
+        *,
+        topic: str = 'image',
+        transport: str = 'auto',
+        reliability: str = 'auto',
+        depth: int = 5,
+    ) -> None:
+        """Prepare; nothing is subscribed before `start`.
+
+        Args:
+            on_frame: takes each usable image, in the executor: it must not wait.
+            on_error: takes the reason why an image is unusable.
+            topic: name before remapping.
+            transport: ``raw``, ``compressed`` or ``auto``.
+            reliability: ``reliable``, ``best_effort`` or ``auto``.
+            depth: images that the middleware holds back.
+        """
+        self._node = node
+        self._on_frame = on_frame
+        self._on_error = on_error
+        self._topic = node.resolve_topic_name(topic)
+        self._transport = transport
+        self._reliability = reliability
+        self._depth = depth
+        self._subscription: Subscription[Any] | None = None
+        self._endpoints: list[Endpoint] = []
+        #: What is subscribed to; None before there is something.
+        self.source: Source | None = None
+        # The graph changes in real time, also while a simulation is paused.
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(FOLLOW_PERIOD, self._follow, clock=clock)
+        self._timer.cancel()
+
+    def start(self) -> None:
+        """Subscribe, now or as soon as somebody publishes."""
+        self._follow()
+        self._timer.reset()
+
+    def stop(self) -> None:
+        """Unsubscribe."""
+        self._timer.cancel()
+        self._unsubscribe()
+
+    def close(self) -> None:
+        """Stop for good."""
+        self.stop()
+        self._node.destroy_timer(self._timer)
+
+    def problem(self) -> str:
+        """Why no image can arrive, in one line with the cure; '' if nothing is in the way."""
+        topics = ' or '.join(
+            f'{topic} ({kind.rpartition("/")[2]})'
+            for topic, kind in _places(self._topic, self._transport)
+        )
+        if not self._endpoints:
+            return f'nobody publishes {topics}; start the camera or remap the topic'
+        usable = [e for e in self._endpoints if (e.topic, e.type) in _places(self._topic, 'auto')]
+        if not usable:
+            other = self._endpoints[0]
+            return f'{other.node} publishes {other.topic} as {other.type}, wanted is {topics}'
+        if self.source is None or not any(_same(e, self.source) for e in usable):
+            other = usable[0]
+            return (
+                f'{other.node} publishes {other.topic} as {other.type} only and image_transport'
+                f' is {self._transport}; set it to auto'
+            )
+        deaf = [e.node for e in usable if _same(e, self.source) and not _heard(e, self.source)]
+        if deaf:
+            return (
+                f'{", ".join(deaf)} publishes {self.source.topic} best_effort and'
+                ' image_reliability is reliable: its images cannot arrive; set it to auto'
+            )
+        return ''
+
+    def _follow(self) -> None:
+        self._endpoints = self._look()
+        wanted = choose(
+            self._topic, self._transport, self._reliability, self._endpoints, self.source
+        )
+        if wanted is None or wanted == self.source:
+            return
+        self._unsubscribe()
+        profile = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST,
+            depth=self._depth,
+            reliability=(
+                ReliabilityPolicy.RELIABLE if wanted.reliable else ReliabilityPolicy.BEST_EFFORT
+            ),
+        )
+        kind, take = (
+            (Image, self._take_raw) if wanted.type == RAW else (CompressedImage, self._take_jpeg)
+        )
+        self._subscription = self._node.create_subscription(kind, wanted.topic, take, profile)
+        self.source = wanted
+        self._node.get_logger().info(f'taking images from {wanted}')
+
+    def _unsubscribe(self) -> None:
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = self.source = None
+
+    def _look(self) -> list[Endpoint]:
+        found = []
+        for topic in dict.fromkeys(t for t, _ in _places(self._topic, 'auto')):
+            for info in self._node.get_publishers_info_by_topic(topic):
+                reliable = info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+                name = f'{info.node_namespace.rstrip("/")}/{info.node_name}'
+                found.append(Endpoint(topic, info.topic_type, name, reliable))
+        return found
+
+    def _take_raw(self, msg: Image) -> None:
+        self._deliver(frame_from_image, msg)
+
+    def _take_jpeg(self, msg: CompressedImage) -> None:
+        self._deliver(frame_from_compressed, msg)
+
+    def _deliver(self, convert: Callable[..., Frame], msg: Image | CompressedImage) -> None:
+        try:
+            frame = convert(msg, self._topic)
+        except FrameError as error:
+            self._on_error(error)
+        else:
+            self._on_frame(frame)
+
+
+def choose(
+    topic: str,
+    transport: str,
+    reliability: str,
+    endpoints: Sequence[Endpoint],
+    present: Source | None = None,
+) -> Source | None:
+    """What to subscribe to.
+
+    Args:
+        topic: the resolved name; the others are as of `ImageInput`.
+        endpoints: who publishes on it and on its compressed sibling.
+        present: what is subscribed to now; kept while somebody publishes it, so that a second
+            publisher of another kind changes nothing.
+
+    Returns:
+        None where ``auto`` has nothing to follow.
+    """
+    places = _places(topic, transport)
+    if present is not None and any(_same(e, present) for e in endpoints):
+        places = [(present.topic, present.type)]
+    for place in places:
+        found = [e for e in endpoints if (e.topic, e.type) == place]
+        if found and reliability == 'auto':
+            # A reliable subscription hears nothing of a best-effort publisher.
+            return Source(*place, all(e.reliable for e in found))
+        if found:
+            return Source(*place, reliability == 'reliable')
+    if present is None and 'auto' not in (transport, reliability):
+        return Source(*places[-1], reliability == 'reliable')
+    return None
+
+
+def _places(topic: str, transport: str) -> list[tuple[str, str]]:
+    """Topics and types to look for, the most wanted first, the most usual of its kind last."""
+    raw = [(topic, RAW)]
+    compressed = [(topic, COMPRESSED), (f'{topic}/compressed', COMPRESSED)]
+    return {'raw': raw, 'compressed': compressed, 'auto': raw + compressed}[transport]
+
+
+def _same(endpoint: Endpoint, source: Source) -> bool:
+    return (endpoint.topic, endpoint.type) == (source.topic, source.type)
+
+
+def _heard(endpoint: Endpoint, source: Source) -> bool:
+    return endpoint.reliable or not source.reliable
+
+
+def _word(reliable: bool) -> str:
+    return 'reliable' if reliable else 'best effort'
