@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from trt_perception.core import PerceptionError
 
@@ -63,6 +65,25 @@ class Parameter:
         """
         if self.choices and value not in self.choices:
             raise ParameterError(f"{self.name}: '{value}' is not one of {', '.join(self.choices)}")
+
+    def parse(self, text: str) -> Value:
+        """A value from a launch argument, as the parameter's own type: 1 is a fine double.
+
+        Raises:
+            ParameterError: not of this type, out of range or not one of the choices.
+        """
+        try:
+            value = _PARSE[self.type_name](text)
+        except (ValueError, TypeError, yaml.YAMLError):
+            raise ParameterError(
+                f"{self.name}: '{text}' is not a {self.type_name}, such as {self.default!r}"
+            ) from None
+        if self.low is not None and self.high is not None:
+            assert isinstance(value, (int, float))
+            if not self.low <= value <= self.high:
+                raise ParameterError(f'{self.name}: {text} is not in {self.constraint}')
+        self.check(value)
+        return value
 
     def descriptor(self) -> ParameterDescriptor:
         from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -134,6 +155,35 @@ def changed(
             known[parameter.name].check(parameter.value)
             result[parameter.name] = _plain(parameter.value)
     return result
+
+
+def _bool(text: str) -> bool:
+    # What YAML 1.1, and so every ROS command line, takes for one.
+    value = yaml.safe_load(text)
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _list(kind: Callable[[Any], Any]) -> Callable[[str], list[Any]]:
+    """Parse ``[a, b]``, or one item alone."""
+
+    def parse(text: str) -> list[Any]:
+        # Item by item as text: 'off' and '1' may be names of classes.
+        raw = yaml.load(text, yaml.BaseLoader)
+        return [kind(item) for item in (raw if isinstance(raw, list) else [raw])]
+
+    return parse
+
+
+_PARSE: dict[str, Callable[[str], Value]] = {
+    'bool': _bool,
+    'integer': int,
+    'double': float,
+    'string': str,
+    'string array': _list(str),
+    'integer array': _list(int),
+}
 
 
 def _plain(value: Any) -> Any:

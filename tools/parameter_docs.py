@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write config/detector.yaml and the README's table from the table that the node declares.
+
+    .venv/kilted-3.11/bin/python tools/parameter_docs.py
+
+With --check nothing is written, and what is out of date is the exit code. The tests do that.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from trt_perception.ros.detector_parameters import DETECTOR
+from trt_perception.ros.parameters import Parameter, Value
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = '<!-- parameters: tools/parameter_docs.py -->', '<!-- end of parameters -->'
+
+_YAML_HEAD = """\
+# SPDX-License-Identifier: Apache-2.0
+# The detector's parameters with their defaults; written by tools/parameter_docs.py. Copy it, keep
+# the lines that you change, and start with params_file:= or --params-file. A parameter marked
+# "live" can be changed while the node runs (ros2 param set), the others when it is configured.
+/**:
+  ros__parameters:
+"""
+
+
+def yaml_text(table: Sequence[Parameter]) -> str:
+    """A parameter file that holds each default."""
+    blocks = []
+    for p in table:
+        notes = ', '.join(filter(None, [p.type_name, p.constraint, 'live' if p.live else '']))
+        comment = textwrap.wrap(f'{p.description} ({notes})', 94)
+        lines = [*(f'# {line}' for line in comment), f'{p.name}: {_yaml(p.default)}']
+        blocks.append(textwrap.indent('\n'.join(lines) + '\n', '    '))
+    return _YAML_HEAD + '\n'.join(blocks)
+
+
+def markdown(table: Sequence[Parameter]) -> str:
+    """A table for the README."""
+    rows = ['| parameter | type | default | what it does |', '|---|---|---|---|']
+    for p in table:
+        name = f'`{p.name}`' + (' ⟳' if p.live else '')
+        kind = p.type_name + (f', {p.constraint}' if p.constraint else '')
+        rows.append(f'| {name} | {kind} | `{_yaml(p.default)}` | {p.description} |')
+    return '\n'.join(rows)
+
+
+def _yaml(value: Value) -> str:
+    if isinstance(value, str):
+        return f"'{value}'"
+    if isinstance(value, list):
+        return '[' + ', '.join(map(_yaml, value)) + ']'
+    return json.dumps(value)
+
+
+def main(check: bool) -> int:
+    """Write the files; how many were out of date."""
+    readme = ROOT / 'README.md'
+    before, _, rest = readme.read_text(encoding='utf-8').partition(BEGIN)
+    _, _, after = rest.partition(END)
+    wanted = {
+        ROOT / 'config' / 'detector.yaml': yaml_text(DETECTOR),
+        readme: f'{before}{BEGIN}\n{markdown(DETECTOR)}\n{END}{after}',
+    }
+    stale = [f for f, text in wanted.items() if not f.is_file() or f.read_text('utf-8') != text]
+    for file in stale:
+        print(f'{file.relative_to(ROOT)} {"is out of date" if check else "written"}')
+        if not check:
+            file.write_text(wanted[file], encoding='utf-8')
+    return len(stale) if check else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main('--check' in sys.argv[1:]))
