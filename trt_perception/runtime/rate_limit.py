@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 class RateLimit:
     """Lets through at most so many a second, on average exactly so many of a faster stream.
@@ -13,7 +15,7 @@ class RateLimit:
     """
 
     def __init__(self) -> None:
-        self._due = 0.0
+        self._due = -math.inf
 
     def passes(self, now: float, rate: float) -> bool:
         """Say whether a frame may pass.
@@ -29,5 +31,5 @@ class RateLimit:
         due = min(self._due, now + period)
         if now < due:
             return False
-        self._due = max(due, now - period) + period
+        self._due = (due if now - due < period else now) + period
         return True
