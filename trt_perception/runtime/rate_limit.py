@@ -7,11 +7,11 @@ import math
 
 
 class RateLimit:
-    """Lets through at most so many a second, on average exactly so many of a faster stream.
+    """Lets through at most so many a second, and that many of a stream that brings as many.
 
-    The distance from the last one alone would halve the rate of a stream that jitters around a
-    multiple of the limit: frames are due on a schedule instead, and one that is late by less than
-    a period does not put off the next.
+    Frames are due on a schedule and may come half a period early: the distance from the last one
+    alone would halve the rate of a stream that jitters around the limit. (The generic cell rate
+    algorithm of ITU-T I.371, with a tolerance of half a period.)
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class RateLimit:
         period = 1 / rate
         # After a lower rate nothing is due for longer than the new one's period.
         due = min(self._due, now + period)
-        if now < due:
+        if now < due - period / 2:
             return False
-        self._due = (due if now - due < period else now) + period
+        self._due = max(due, now) + period
         return True
