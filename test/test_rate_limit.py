@@ -42,5 +42,5 @@ def test_a_higher_rate_works_at_once() -> None:
     assert limit.passes(0.0, 0.001)
     assert not limit.passes(1.0, 0.001)
     assert not limit.passes(1.0, 10.0)
-    assert not limit.passes(1.04, 10.0)
-    assert limit.passes(1.06, 10.0)
+    assert not limit.passes(1.09, 10.0)
+    assert limit.passes(1.11, 10.0)

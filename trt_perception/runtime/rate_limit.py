@@ -27,9 +27,9 @@ class RateLimit:
         if rate <= 0:
             return True
         period = 1 / rate
-        # After a lower rate nothing is due for longer than the new one's period.
-        due = min(self._due, now + period)
-        if now < due - period / 2:
+        # What a lower rate put off does not bind the new one.
+        self._due = min(self._due, now + 1.5 * period)
+        if now < self._due - period / 2:
             return False
-        self._due = max(due, now) + period
+        self._due = max(self._due, now) + period
         return True
