@@ -9,9 +9,9 @@ import math
 class RateLimit:
     """Lets through at most so many a second, and that many of a stream that brings as many.
 
-    Frames are due on a schedule and may come half a period early: the distance from the last one
-    alone would halve the rate of a stream that jitters around the limit. (The generic cell rate
-    algorithm of ITU-T I.371, with a tolerance of half a period.)
+    Frames are due on a schedule, and may come half a period early or one late without moving it:
+    the distance from the last one alone would halve the rate of a stream that jitters around the
+    limit.
     """
 
     def __init__(self) -> None:
@@ -31,5 +31,5 @@ class RateLimit:
         self._due = min(self._due, now + 1.5 * period)
         if now < self._due - period / 2:
             return False
-        self._due = max(self._due, now) + period
+        self._due = (self._due if now - self._due < period else now) + period
         return True
