@@ -18,7 +18,7 @@ from rclpy.context import Context
 
 from trt_perception.nodes.detector import DetectorNode
 from trt_perception.ros.detector_parameters import DETECTOR
-from trt_perception.ros.fastdds import VARIABLES, default_profile
+from trt_perception.ros.fastdds import VARIABLES, default_profile, profile_environment
 from trt_perception.ros.launch_arguments import (
     TOPICS,
     detector_arguments,
@@ -144,12 +144,11 @@ def test_wrong_arguments(wrong: dict[str, str], words: str) -> None:
 
 
 def test_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in VARIABLES:
+    for name in (*VARIABLES, 'ROS_DISTRO'):
         monkeypatch.delenv(name, raising=False)
 
     def profile(**values: str) -> set[str]:
         env = detector_node(given(**values))['additional_env']
-        assert set(env) in (set(), set(VARIABLES))
         return set(env.values())
 
     assert profile() == {str(default_profile())}
@@ -158,6 +157,15 @@ def test_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     mine = tmp_path / 'mine.xml'
     mine.touch()
     assert profile(fastdds_profile=str(mine)) == {str(mine)}
+    for distro, names in (
+        ('', set(VARIABLES)),
+        ('humble', {'FASTRTPS_DEFAULT_PROFILES_FILE'}),
+        ('jazzy', {'FASTRTPS_DEFAULT_PROFILES_FILE'}),
+        ('kilted', {'FASTDDS_DEFAULT_PROFILES_FILE'}),
+        ('lyrical', {'FASTDDS_DEFAULT_PROFILES_FILE'}),
+    ):
+        monkeypatch.setenv('ROS_DISTRO', distro)
+        assert set(profile_environment()) == names
     monkeypatch.setenv(VARIABLES[1], str(mine))
     assert profile() == set()
 
