@@ -5,9 +5,14 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from world import World
 
 # Humble checks the types of message fields always, later distributions only when told to; the C
 # code behind them aborts the process instead. Set before any message is imported.
@@ -33,3 +38,13 @@ def assets() -> Path:
 def domain_id() -> int:
     """A ROS domain that no other running test uses."""
     return next(_domains)
+
+
+@pytest.fixture
+def world(domain_id: int) -> Iterator[World]:
+    """Nodes over DDS in a domain of their own, gone after the test."""
+    from world import World
+
+    world = World(domain_id)
+    yield world
+    world.close()

@@ -13,9 +13,11 @@ import numpy as np
 class FrameCounts:
     """Where every received frame went; counted from several threads.
 
-    Once no frame is under way, received is the sum of all the others.
+    Once no frame is under way, received is the sum of all its fates.
     """
 
+    #: received: came in. lost: sent but never came, as far as the middleware can tell.
+    ARRIVALS = ('received', 'lost')
     #: published: detections were sent. dropped: a newer frame came first. rejected: the image was
     #: unusable. limited: the rate limit skipped it. failed: the network could not be run.
     #: discarded: the node was deactivated meanwhile.
@@ -26,15 +28,15 @@ class FrameCounts:
         self._counts: Counter[str] = Counter()
 
     def add(self, name: str, number: int = 1) -> None:
-        """Count ``received``, one of `FATES`, or a cause of rejection as ``rejected <kind>``."""
+        """Count one of `ARRIVALS` or `FATES`, or a cause of rejection as ``rejected <kind>``."""
         with self._lock:
             self._counts[name] += number
 
     def snapshot(self) -> dict[str, int]:
-        """Received and all fates, then the causes of rejection seen so far."""
+        """All arrivals and fates, then the causes of rejection seen so far."""
         with self._lock:
             counts = dict(self._counts)
-        fixed = {name: counts.pop(name, 0) for name in ('received', *self.FATES)}
+        fixed = {name: counts.pop(name, 0) for name in (*self.ARRIVALS, *self.FATES)}
         return fixed | dict(sorted(counts.items()))
 
 

@@ -25,8 +25,12 @@ class StreamMonitor:
         self._judged_at = self._last_image = perf_counter()
 
     def count(self, fate: str) -> None:
-        """Count ``received`` or one of `FrameCounts.FATES`."""
+        """Count one of `FrameCounts.ARRIVALS` or `FATES`."""
         self._counts.add(fate)
+
+    def lost(self, number: int) -> None:
+        """Count images that were sent but never came."""
+        self._counts.add('lost', number)
 
     def published(self, durations_ms: Mapping[str, float]) -> None:
         """Count a frame whose detections were sent, and the time of each of its stages."""
@@ -61,6 +65,12 @@ class StreamMonitor:
         if new['failed'] or new['rejected']:
             works = new['published'] and not new['failed']
             return Verdict(WARN if works else ERROR, self._last_error)
+        if new['lost']:
+            return Verdict(
+                WARN,
+                f'{new["lost"]} images were lost on their way here, {new["received"]} came; large'
+                ' ones need config/fastdds_large_images.xml at the camera (README, Large images)',
+            )
         if not new['received']:
             return Verdict(WARN, f'no image for {now - self._last_image:.0f} s')
         rate = new['published'] / seconds

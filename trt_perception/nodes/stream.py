@@ -55,6 +55,7 @@ class DetectionStream:
             node,
             self._on_image,
             self._on_unusable,
+            monitor.lost,
             transport=values['image_transport'],
             reliability=values['image_reliability'],
             depth=values['image_depth'],

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
-#: The name that Kilted's Fast DDS reads, and the one of Humble and Jazzy.
+#: The name that Kilted's Fast DDS reads, and the one of those before, which Kilted warns of.
 VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+_BEFORE_KILTED = ('humble', 'iron', 'jazzy')
 
 
 def default_profile() -> Path:
@@ -23,8 +24,14 @@ def default_profile() -> Path:
     return share / 'config' / 'fastdds_large_images.xml'
 
 
-def profile_environment() -> dict[str, str]:
-    """Environment variables for a process that publishes images; none where the user set theirs."""
-    if any(name in os.environ for name in VARIABLES):
+def profile_environment(profile: str = '') -> dict[str, str]:
+    """Environment variables for a process that publishes images.
+
+    Args:
+        profile: an XML file. Empty: the package's own, or none where the environment names one.
+    """
+    if not profile and any(name in os.environ for name in VARIABLES):
         return {}
-    return dict.fromkeys(VARIABLES, str(default_profile()))
+    distro = os.environ.get('ROS_DISTRO', '')
+    names = VARIABLES[1:] if distro in _BEFORE_KILTED else VARIABLES[:1]
+    return dict.fromkeys(names if distro else VARIABLES, profile or str(default_profile()))

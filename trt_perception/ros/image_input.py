@@ -4,11 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rclpy.clock import Clock, ClockType
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 from trt_perception.core import Frame, FrameError
 from trt_perception.ros.images import frame_from_compressed, frame_from_image
@@ -56,6 +62,7 @@ class ImageInput:
         node: Node,
         on_frame: Callable[[Frame], None],
         on_error: Callable[[FrameError], None],
+        on_lost: Callable[[int], None] = lambda number: None,
         *,
         topic: str = 'image',
         transport: str = 'auto',
@@ -67,6 +74,7 @@ class ImageInput:
         Args:
             on_frame: takes each usable image, in the executor: it must not wait.
             on_error: takes the reason why an image is unusable.
+            on_lost: takes how many more images the middleware says were sent but never came.
             topic: name before remapping.
             transport: ``raw``, ``compressed`` or ``auto``.
             reliability: ``reliable``, ``best_effort`` or ``auto``.
@@ -75,6 +83,7 @@ class ImageInput:
         self._node = node
         self._on_frame = on_frame
         self._on_error = on_error
+        self._on_lost = on_lost
         self._topic = node.resolve_topic_name(topic)
         self._transport = transport
         self._reliability = reliability
@@ -137,19 +146,28 @@ class ImageInput:
         if wanted is None or wanted == self.source:
             return
         self._unsubscribe()
-        profile = QoSProfile(
+        self._subscription = self._subscribe(wanted)
+        self.source = wanted
+        self._node.get_logger().info(f'taking images from {wanted}')
+
+    def _subscribe(self, source: Source) -> Subscription[Any]:
+        qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST,
             depth=self._depth,
             reliability=(
-                ReliabilityPolicy.RELIABLE if wanted.reliable else ReliabilityPolicy.BEST_EFFORT
+                ReliabilityPolicy.RELIABLE if source.reliable else ReliabilityPolicy.BEST_EFFORT
             ),
         )
-        kind, take = (
-            (Image, self._take_raw) if wanted.type == RAW else (CompressedImage, self._take_jpeg)
+        raw = source.type == RAW
+        kind, take = (Image, self._take_raw) if raw else (CompressedImage, self._take_compressed)
+        lost = SubscriptionEventCallbacks(
+            message_lost=lambda info: self._on_lost(info.total_count_change)
         )
-        self._subscription = self._node.create_subscription(kind, wanted.topic, take, profile)
-        self.source = wanted
-        self._node.get_logger().info(f'taking images from {wanted}')
+        create = partial(self._node.create_subscription, kind, source.topic, take, qos)
+        try:
+            return create(event_callbacks=lost)
+        except UnsupportedEventTypeError:  # not every middleware can tell
+            return create()
 
     def _unsubscribe(self) -> None:
         if self._subscription is not None:
@@ -168,7 +186,7 @@ class ImageInput:
     def _take_raw(self, msg: Image) -> None:
         self._deliver(frame_from_image, msg)
 
-    def _take_jpeg(self, msg: CompressedImage) -> None:
+    def _take_compressed(self, msg: CompressedImage) -> None:
         self._deliver(frame_from_compressed, msg)
 
     def _deliver(self, convert: Callable[..., Frame], msg: Image | CompressedImage) -> None:

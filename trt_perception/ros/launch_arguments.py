@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trt_perception.ros.detector_parameters import DETECTOR
-from trt_perception.ros.fastdds import VARIABLES, profile_environment
+from trt_perception.ros.fastdds import profile_environment
 from trt_perception.ros.parameters import Parameter, ParameterError
 
 
@@ -89,4 +89,4 @@ def _profile(wanted: str) -> dict[str, str]:
         return profile_environment()
     if not Path(wanted).is_file():
         raise ParameterError(f"fastdds_profile: '{wanted}' is not a file, auto or none")
-    return dict.fromkeys(VARIABLES, wanted)
+    return profile_environment(wanted)

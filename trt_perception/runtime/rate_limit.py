@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+import math
+
 
 class RateLimit:
-    """Lets through at most so many a second, on average exactly so many of a faster stream.
+    """Lets through at most so many a second, and that many of a stream that brings as many.
 
-    The distance from the last one alone would halve the rate of a stream that jitters around a
-    multiple of the limit: frames are due on a schedule instead, and one that is late by less than
-    a period does not put off the next.
+    Frames are due on a schedule, and may come half a period early or one late without moving it:
+    the distance from the last one alone would halve the rate of a stream that jitters around the
+    limit.
     """
 
     def __init__(self) -> None:
-        self._due = 0.0
+        self._due = -math.inf
 
     def passes(self, now: float, rate: float) -> bool:
         """Say whether a frame may pass.
@@ -25,9 +27,9 @@ class RateLimit:
         if rate <= 0:
             return True
         period = 1 / rate
-        # After a lower rate nothing is due for longer than the new one's period.
-        due = min(self._due, now + period)
-        if now < due:
+        # What a lower rate put off does not bind the new one.
+        self._due = min(self._due, now + 1.5 * period)
+        if now < self._due - period / 2:
             return False
-        self._due = max(due, now - period) + period
+        self._due = (self._due if now - self._due < period else now) + period
         return True

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small ROS world for tests: real nodes over real DDS, spun in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any, TypeVar
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Parameter as ParameterMsg
+from rcl_interfaces.srv import SetParametersAtomically
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Detection2DArray
+
+from trt_perception.core import Frame, Stamp
+from trt_perception.ros.images import image_msg
+
+T = TypeVar('T')
+TIMEOUT = 30.0  # for what takes a moment; a loaded machine takes more of them
+RELIABLE = QoSProfile(depth=100)
+BEST_EFFORT = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class World:
+    """Nodes in a domain of their own. The test's thread only waits for what they do."""
+
+    def __init__(self, domain_id: int) -> None:
+        self.domain_id = domain_id
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=domain_id)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._nodes: list[Node] = []
+        self._closing = False
+        self._changed = threading.Condition()
+        self.node = Node('observer', context=self.context)
+        self.add(self.node)
+        self._thread = threading.Thread(target=self._spin)
+        self._thread.start()
+
+    def add(self, node: Node) -> Node:
+        self._nodes.append(node)
+        self._executor.add_node(node)
+        self._executor.wake()
+        return node
+
+    def remove(self, node: Node) -> None:
+        self._executor.remove_node(node)
+        self._nodes.remove(node)
+        node.destroy_node()
+
+    def close(self) -> None:
+        self._closing = True
+        self._executor.wake()
+        self._thread.join()
+        for node in reversed(self._nodes):
+            node.destroy_node()
+        self._executor.shutdown()
+        rclpy.shutdown(context=self.context)
+
+    def until(self, condition: Callable[[], T], what: str = '') -> T:
+        """Wait until the condition is true; its value."""
+        give_up = monotonic() + TIMEOUT
+        while not (value := condition()):
+            assert monotonic() < give_up, f'not within {TIMEOUT:.0f} s: {what or condition}'
+            with self._changed:
+                self._changed.wait(0.05)
+        return value
+
+    def subscribe(self, kind: type[T], topic: str, qos: QoSProfile = RELIABLE) -> list[T]:
+        """Collect what comes, in the list that is returned."""
+        seen: list[T] = []
+        self.node.create_subscription(kind, topic, seen.append, qos)
+        return seen
+
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        """Call a service; its response."""
+        client = self.node.create_client(kind, name)
+        try:
+            assert client.wait_for_service(TIMEOUT), name
+            future = client.call_async(request)
+            return self.until(lambda: future.done() and future.result(), name)
+        finally:
+            self.node.destroy_client(client)
+
+    def _spin(self) -> None:
+        while not self._closing:
+            self._executor.spin_once(timeout_sec=0.1)
+            with self._changed:
+                self._changed.notify_all()
+
+
+class Camera:
+    """A publisher of images."""
+
+    def __init__(
+        self, world: World, topic: str = 'image', kind: Any = Image, qos: QoSProfile = RELIABLE
+    ) -> None:
+        self._world = world
+        self.publisher = world.node.create_publisher(kind, topic, qos)
+        self._sent = 0
+
+    def until_heard(self) -> Camera:
+        self._world.until(self.publisher.get_subscription_count, 'somebody subscribes')
+        return self
+
+    def send(self, msg: Image | CompressedImage) -> None:
+        self.publisher.publish(msg)
+
+    def close(self) -> None:
+        self._world.node.destroy_publisher(self.publisher)
+
+
+def picture(
+    number: int = 0, width: int = 64, height: int = 64, color: Sequence[int] = (0, 0, 0)
+) -> Image:
+    """An rgb8 image whose stamp is its number."""
+    pixels = np.full((height, width, 3), color, np.uint8)
+    stamp = Stamp(number, 123)
+    return image_msg(Frame.from_array(pixels, 'rgb8', stamp=stamp, frame_id='camera_optical'))
+
+
+class Robot:
+    """A detector in a world, and what it says."""
+
+    def __init__(self, world: World, model: Path | str, **parameters: Any) -> None:
+        from trt_perception.nodes.detector import DetectorNode
+
+        self.world = world
+        self.detections = world.subscribe(Detection2DArray, 'detections')
+        self._diagnostics = world.subscribe(DiagnosticArray, '/diagnostics')
+        values = {'model': str(model), 'threads': 1, **parameters}
+        overrides = [Parameter(name, value=value) for name, value in values.items()]
+        self.node = DetectorNode(context=world.context, parameter_overrides=overrides)
+        world.add(self.node)
+        world.until(lambda: self.node.count_subscribers('detections'), 'discovery')
+
+    def status(self) -> DiagnosticStatus:
+        """What it said last on /diagnostics."""
+        self.world.until(lambda: self._diagnostics, 'diagnostics')
+        return self._diagnostics[-1].status[0]
+
+    def next_status(self) -> DiagnosticStatus:
+        """What it says of a whole period from now on."""
+        heard = len(self._diagnostics) + 2
+        self.world.until(lambda: len(self._diagnostics) >= heard, 'diagnostics')
+        return self._diagnostics[-1].status[0]
+
+    def values(self) -> dict[str, str]:
+        return {v.key: v.value for v in self.status().values}
+
+    def counts(self) -> dict[str, int]:
+        """Its counters, once they tell where every frame went."""
+
+        def complete() -> dict[str, int]:
+            values = {k: int(v) for k, v in self.values().items() if v.isdecimal()}
+            fates = 'published', 'dropped', 'rejected', 'limited', 'failed', 'discarded'
+            whole = values['received'] == sum(values[f] for f in fates)
+            return values if whole else {}
+
+        return self.world.until(complete, 'all frames accounted for')
+
+    def until_counted(self, **wanted: int) -> dict[str, int]:
+        """Wait for counters to have these values."""
+        self.world.until(
+            lambda: all(self.values().get(k) == str(v) for k, v in wanted.items()),
+            f'{wanted}, last {self.values()}',
+        )
+        return self.counts()
+
+    def state(self) -> str:
+        response = self.world.call(GetState, 'detector/get_state', GetState.Request())
+        return str(response.current_state.label)
+
+    def change(self, transition: str) -> bool:
+        """Ask for a transition by its label; whether it worked."""
+        request = ChangeState.Request()
+        request.transition.label = transition
+        response = self.world.call(ChangeState, 'detector/change_state', request)
+        return bool(response.success)
+
+    def set(self, **values: Any) -> str:
+        """Set parameters all at once; '' or the reason why they were refused."""
+        messages: list[ParameterMsg] = [
+            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
+        ]
+        request = SetParametersAtomically.Request(parameters=messages)
+        response = self.world.call(
+            SetParametersAtomically, 'detector/set_parameters_atomically', request
+        )
+        assert response.result.successful == (not response.result.reason)
+        return str(response.result.reason)
+
+    def get(self, name: str) -> Any:
+        return self.node.get_parameter(name).value
+
+    def until_active(self) -> Robot:
+        self.world.until(lambda: self.values()['state'] == 'active', 'active')
+        return self
+
+    def answer(self, camera: Camera, image: Image | CompressedImage) -> Detection2DArray:
+        """Send one image and wait for what was found in it."""
+        already = len(self.detections)
+        camera.send(image)
+        self.world.until(lambda: len(self.detections) > already, 'detections')
+        return self.detections[already]
