@@ -147,9 +147,7 @@ def _follow(children: Sequence[Child], listener: Listener, display: Display, sto
         display.update(listener.status)
         for child in children:
             if child.code is not None and not (child is player and child.code == 0):
-                raise DemoError(
-                    f'{child.name} ended with exit code {child.code}:\n{child.output()}'
-                )
+                raise DemoError(f'{child.epitaph()}')
         if listener.status.get('state') == 'unconfigured' and listener.status['level'] == 'error':
             raise DemoError(f'detector {listener.status["message"]}')
 

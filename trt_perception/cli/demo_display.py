@@ -80,22 +80,28 @@ class Display:
             self.say(f'nothing was recorded in {output}')
             return
         detector = summary['detector'] or {}
-        self._console.print(self._frames(summary, detector))
-        if detector.get('stages'):
-            self._console.print(_stages(detector))
-        self._console.print(_objects(summary))
+        if 'backend' in detector:
+            self.say(
+                f'{detector["model"]} on {detector["device"]}'
+                f' ({detector["backend"]}, {detector["precision"]})'
+            )
+        tables = self._frames(summary, detector), _stages(detector), _objects(summary)
+        for table in tables:
+            if table.row_count:
+                self._console.print(table)
         names = [n for n in (summary['video'], *summary['pictures'], 'summary.json') if n]
         self.say(f'{output}: {", ".join(names)}')
 
     def _frames(self, summary: Mapping[str, Any], detector: Mapping[str, Any]) -> Table:
-        table = Table('frames', '', title=Path(detector.get('model', '')).name)
-        if 'received' in detector:
+        table = Table('frames')
+        table.add_column('', justify='right')
+        if detector:
             table.add_row('in', f'{detector["received"]}{self._of_all()}')
             table.add_row('out', str(detector['published']))
             table.add_row('dropped for a newer one', str(detector['dropped']))
-            for fate in FrameCounts.FATES[2:]:
-                if detector[fate]:
-                    table.add_row(fate, str(detector[fate]))
+            for other in ('lost', *FrameCounts.FATES[2:]):
+                if detector[other]:
+                    table.add_row(other, str(detector[other]))
         table.add_row('in the video', str(summary['frames']['annotated']))
         if summary['fps']:
             table.add_row('per second', f'{summary["fps"]:.1f}')
@@ -106,11 +112,10 @@ class Display:
 
 
 def _stages(detector: Mapping[str, Any]) -> Table:
-    title = f'{detector["backend"]}, {detector["precision"]}, on {detector["device"]}'
-    table = Table('stage', title=title)
+    table = Table('stage')
     table.add_column('p50 ms', justify='right')
     table.add_column('p95 ms', justify='right')
-    for stage, times in detector['stages'].items():
+    for stage, times in detector.get('stages', {}).items():
         table.add_row(stage, f'{times["p50_ms"]:.2f}', f'{times["p95_ms"]:.2f}')
     return table
 

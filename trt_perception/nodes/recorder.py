@@ -57,13 +57,14 @@ class RecorderNode(Node):
         self._recording = Recording(self._folder, values['pictures'])
         self._pairing = Pairing()
         self._errors = ThrottledErrors(self.get_logger())
-        self._received = self._unusable = 0
+        self._received = self._unusable = self._lost = 0
         self._last_image: float | None = None
         self._detector: dict[str, Any] | None = None
         self._images = ImageInput(
             self,
             self._on_image,
             self._on_unusable,
+            self._on_lost,
             transport=values['image_transport'],
             reliability=values['image_reliability'],
             depth=30,  # the executor may have to wait for the encoder's core
@@ -93,6 +94,9 @@ class RecorderNode(Node):
         self._last_image = monotonic()
         self._errors.error(error.kind, f'image not used: {error}')
 
+    def _on_lost(self, number: int) -> None:
+        self._lost += number
+
     def _on_detections(self, message: Detection2DArray) -> None:
         stamp = message.header.stamp
         self._record(self._pairing.answer(Stamp(stamp.sec, stamp.nanosec), _found(message)))
@@ -116,6 +120,7 @@ class RecorderNode(Node):
         recording = self._recording
         frames = {
             'received': self._received,
+            'lost': self._lost,
             'annotated': recording.annotated,
             'unpaired': self._pairing.unpaired,
             'dropped': recording.dropped,

@@ -29,6 +29,8 @@ ENCODERS: dict[str, dict[str, str]] = {
 }
 # One that MPEG-4 part 2 can write, with 16 bits; fine enough for any camera.
 _TIME_BASE = Fraction(1, 50_000)
+# What the pixels are converted to; players take large pictures that do not say for BT.709.
+_BT601 = 6
 
 
 class VideoError(PerceptionError):
@@ -111,6 +113,7 @@ class VideoWriter:
         )
         stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
         stream.time_base = stream.codec_context.time_base = _TIME_BASE
+        stream.codec_context.colorspace = _BT601
         # Whoever makes the pictures needs the other cores more.
         stream.codec_context.thread_count = 1
         stream.bit_rate = 0  # quality decides
