@@ -15,6 +15,12 @@ from time import monotonic
 
 #: How many of a child's lines are kept, to be shown when it dies.
 _LAST_LINES = 20
+# The command that ros2 run finds is not on every PATH. Without the folder that this is started in:
+# its files would be taken for modules.
+_MAIN = (
+    'import sys; sys.path = [p for p in sys.path if p]; from trt_perception.nodes.main import {0};'
+    ' sys.exit({0}())'
+)
 
 
 class Child:
@@ -25,6 +31,7 @@ class Child:
         executable: str,
         parameters: Mapping[str, object],
         remappings: Mapping[str, str],
+        environment: Mapping[str, str],
         on_line: Callable[[str, str], None],
         nice: int = 0,
     ) -> None:
@@ -32,14 +39,14 @@ class Child:
 
         Args:
             executable: ``detector``, ``player`` or ``recorder``.
+            environment: what it has beside this process's own.
             on_line: takes the executable and each line that it prints, on another thread.
             nice: added to the niceness: who gets less of the processor.
         """
         self.name = executable
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._on_line = on_line
-        code = f'import sys; from trt_perception.nodes.main import {executable} as main; '
-        command = [sys.executable, '-c', code + 'sys.exit(main())', '--ros-args']
+        command = [sys.executable, '-c', _MAIN.format(executable), '--ros-args']
         for old, new in remappings.items():
             command += ['-r', f'{old}:={new}']
         for name, value in parameters.items():
@@ -47,6 +54,7 @@ class Child:
             command += ['-p', f'{name}:={json.dumps(value, ensure_ascii=False)}']
         self._process = subprocess.Popen(
             command,
+            env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trt_perception.cli.child import Child
 from trt_perception.core import PerceptionError
@@ -33,6 +33,20 @@ SETTLE = 60.0
 
 class DemoError(PerceptionError):
     """A demo that cannot begin, or go on."""
+
+
+class Plan(NamedTuple):
+    """What is to be done.
+
+    Attributes:
+        images: how many there are to play, if known.
+        named: the model's classes have names.
+        parameters: of each process.
+    """
+
+    images: int | None
+    named: bool
+    parameters: dict[str, dict[str, object]]
 
 
 def add_parser(subparsers: Any) -> None:
@@ -61,26 +75,34 @@ def run(args: argparse.Namespace) -> int:
     """
     stop = Stop()
     try:
-        total, parameters = _check(args)
+        plan = _check(args)
     except PerceptionError as error:
         print(f'error: {error}', file=sys.stderr)
         return MISTAKE
+    if stop.requested:
+        return INTERRUPTED
     # These take a while to import, and a mistake should be told at once.
     from trt_perception.cli.demo_display import Display
     from trt_perception.cli.demo_listener import Listener
     from trt_perception.ros.fastdds import profile_environment
 
-    # Inherited by the children. A domain that is not the user's robot's.
-    os.environ.update(profile_environment())
+    # One that is not the user's robot's; the children inherit it.
     os.environ.setdefault('ROS_DOMAIN_ID', str(os.getpid() % 101 + 1))
     children: list[Child] = []
-    with Listener() as listener, Display(total) as display:
+    with Listener() as listener, Display(plan.images) as display:
+        if not plan.named:
+            display.say(
+                'the model does not name its classes: --labels does, coco for those of COCO'
+            )
         code = 0
         try:
             for name in reversed(PATIENCE):
+                # It takes 64 MiB of /dev/shm, and only who publishes images needs it.
+                environment = profile_environment() if name == 'player' else {}
                 # The recorder must not take from the detector what it measures.
                 nice = 10 if name == 'recorder' else 0
-                children.insert(0, Child(name, parameters[name], TOPICS, display.line, nice))
+                child = Child(name, plan.parameters[name], TOPICS, environment, display.line, nice)
+                children.insert(0, child)
             _follow(children, listener, display, stop)
         except DemoError as error:
             display.say(f'error: {error}')
@@ -96,8 +118,8 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _check(args: argparse.Namespace) -> tuple[int | None, dict[str, dict[str, object]]]:
-    """How many images there are, and the parameters of each process.
+def _check(args: argparse.Namespace) -> Plan:
+    """Look at all that was given.
 
     Raises:
         PerceptionError: a mistake in the arguments.
@@ -110,7 +132,7 @@ def _check(args: argparse.Namespace) -> tuple[int | None, dict[str, dict[str, ob
     model, recording, output = (
         p.expanduser().absolute() for p in (args.model, args.input, args.output)
     )
-    load_spec(model, args.labels)
+    spec = load_spec(model, args.labels)
     source = open_source(recording, args.topic)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -120,11 +142,12 @@ def _check(args: argparse.Namespace) -> tuple[int | None, dict[str, dict[str, ob
         raise DemoError(f"output '{output}' cannot be written to: {error.strerror}") from None
     detector = {'model': str(model), 'labels': args.labels}
     player = {'input': str(recording), 'topic': args.topic, 'rate': rate, 'wait_for_subscribers': 2}
-    return source.count, {
+    parameters: dict[str, dict[str, object]] = {
         'detector': {k: v for k, v in detector.items() if v != ''},
         'player': {k: v for k, v in player.items() if v != ''},
         'recorder': {'output': str(output), 'idle_timeout': 0.0},
     }
+    return Plan(source.count, bool(spec.class_names), parameters)
 
 
 def _follow(children: Sequence[Child], listener: Listener, display: Display, stop: Stop) -> None:

@@ -122,7 +122,7 @@ def _stages(detector: Mapping[str, Any]) -> Table:
 
 def _objects(summary: Mapping[str, Any]) -> Table:
     table = Table('class')
-    table.add_column('seen', justify='right')
-    for name, number in summary['objects'].items():
+    table.add_column('detections', justify='right')
+    for name, number in summary['classes'].items():
         table.add_row(name, str(number))
     return table

@@ -33,7 +33,8 @@ class RecorderNode(Node):
     once the node is destroyed.
 
     Attributes:
-        finished: no image has come for the idle time-out, or nothing more can be written.
+        finished: neither camera nor detector has sent anything for the idle time-out, or nothing
+            more can be written.
         exit_code: for the process; not 0 if the files could not be written.
     """
 
@@ -58,7 +59,8 @@ class RecorderNode(Node):
         self._pairing = Pairing()
         self._errors = ThrottledErrors(self.get_logger())
         self._received = self._unusable = self._lost = 0
-        self._last_image: float | None = None
+        # Of life, from camera or detector; none before the first image.
+        self._last_sign: float | None = None
         self._detector: dict[str, Any] | None = None
         self._images = ImageInput(
             self,
@@ -85,19 +87,21 @@ class RecorderNode(Node):
 
     def _on_image(self, frame: Frame) -> None:
         self._received += 1
-        self._last_image = monotonic()
+        self._last_sign = monotonic()
         self._record(self._pairing.frame(frame))
 
     def _on_unusable(self, error: FrameError) -> None:
         self._received += 1
         self._unusable += 1
-        self._last_image = monotonic()
+        self._last_sign = monotonic()
         self._errors.error(error.kind, f'image not used: {error}')
 
     def _on_lost(self, number: int) -> None:
         self._lost += number
 
     def _on_detections(self, message: Detection2DArray) -> None:
+        if self._last_sign is not None:
+            self._last_sign = monotonic()  # a slow detector may have more to say
         stamp = message.header.stamp
         self._record(self._pairing.answer(Stamp(stamp.sec, stamp.nanosec), _found(message)))
 
@@ -112,7 +116,7 @@ class RecorderNode(Node):
             self._errors.error('behind', 'image not drawn: the encoder is behind')
 
     def _look_for_end(self) -> None:
-        idle = 0.0 if self._last_image is None else monotonic() - self._last_image
+        idle = 0.0 if self._last_sign is None else monotonic() - self._last_sign
         if self._recording.failure or 0 < self._idle_timeout < idle:
             self.finished = True
 

@@ -114,7 +114,7 @@ class Recording:
             'pictures': self._pictures,
             'duration_s': round(seconds, 3),
             'fps': round((self.annotated - 1) / seconds, 2) if seconds > 0 else None,
-            'objects': dict(self.objects.most_common()),
+            'classes': dict(self.objects.most_common()),
         }
 
     def _run(self) -> None:

@@ -24,8 +24,8 @@ RECORDER = (
     Parameter('output', 'recording', 'Folder for the video, the pictures and the summary.'),
     Parameter('pictures', 5, 'Annotated pictures to keep beside the video: those with the most'
               ' objects, spread over the recording.', 0, 100),
-    Parameter('idle_timeout', 3.0, 'Seconds without an image after which the recording ends, once'
-              ' there was one; 0 waits for a signal.', 0.0, 3600.0),
+    Parameter('idle_timeout', 3.0, 'Seconds without images and detections after which the recording'
+              ' ends, once there was an image; 0 waits for a signal.', 0.0, 3600.0),
     Parameter('image_transport', 'auto', 'Subscribe to image as raw or compressed; auto takes what'
               ' is published, raw first.', choices=('auto', 'raw', 'compressed')),
     Parameter('image_reliability', 'auto', 'Reliability asked of the camera; auto matches it.',
