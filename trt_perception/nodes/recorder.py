@@ -72,6 +72,7 @@ class RecorderNode(Node):
             depth=30,  # the executor may have to wait for the encoder's core
         )
         self._images.start()
+        self.get_logger().info(f'waiting for images and detections, to write to {self._folder}')
         self.create_subscription(Detection2DArray, 'detections', self._on_detections, 100)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)

@@ -81,7 +81,7 @@ class Recording:
         self._queue: queue.SimpleQueue[Pair | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting = 0  # bytes
-        self._thread = threading.Thread(target=self._run, name='recording')
+        self._thread = threading.Thread(target=self._run, name='recording', daemon=True)
         self._thread.start()
 
     def add(self, pair: Pair) -> bool:
