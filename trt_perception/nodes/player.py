@@ -38,6 +38,8 @@ class PlayerNode(Node):
         exit_code: for the process; not 0 if it failed.
     """
 
+    _built = False  # rclpy destroys nodes whose constructor has failed, too
+
     def __init__(self, **kwargs: Any) -> None:
         """Open the input, advertise and begin.
 
@@ -66,7 +68,7 @@ class PlayerNode(Node):
             CompressedImage if compressed else Image,
             self._topic,
             QoSProfile(
-                depth=5,
+                depth=10,
                 reliability=(
                     ReliabilityPolicy.RELIABLE if self._reliable else ReliabilityPolicy.BEST_EFFORT
                 ),
@@ -78,11 +80,13 @@ class PlayerNode(Node):
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name='player')
         self._thread.start()
+        self._built = True
 
     def destroy_node(self) -> None:
         """Stop playing."""
-        self._stopping.set()
-        self._thread.join()
+        if self._built:
+            self._stopping.set()
+            self._thread.join()
         super().destroy_node()
 
     def _run(self) -> None:

@@ -33,10 +33,13 @@ class RecorderNode(Node):
     once the node is destroyed.
 
     Attributes:
+        received, answered: images and detection arrays that have come.
         finished: neither camera nor detector has sent anything for the idle time-out, or nothing
             more can be written.
         exit_code: for the process; not 0 if the files could not be written.
     """
+
+    _built = False  # rclpy destroys nodes whose constructor has failed, too
 
     def __init__(self, **kwargs: Any) -> None:
         """Make the output folder and subscribe.
@@ -58,7 +61,8 @@ class RecorderNode(Node):
         self._recording = Recording(self._folder, values['pictures'])
         self._pairing = Pairing()
         self._errors = ThrottledErrors(self.get_logger())
-        self._received = self._unusable = self._lost = 0
+        self.received = self.answered = 0
+        self._unusable = self._lost = 0
         # Of life, from camera or detector; none before the first image.
         self._last_sign: float | None = None
         self._detector: dict[str, Any] | None = None
@@ -77,22 +81,24 @@ class RecorderNode(Node):
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(0.2, self._look_for_end, clock=steady)
+        self._built = True
 
     def destroy_node(self) -> None:
         """Finish the files; waits until all is drawn."""
-        self._images.close()
-        self._pairing.close()
-        self._recording.close()
-        self._write_summary()
+        if self._built:
+            self._images.close()
+            self._pairing.close()
+            self._recording.close()
+            self._write_summary()
         super().destroy_node()
 
     def _on_image(self, frame: Frame) -> None:
-        self._received += 1
+        self.received += 1
         self._last_sign = monotonic()
         self._record(self._pairing.frame(frame))
 
     def _on_unusable(self, error: FrameError) -> None:
-        self._received += 1
+        self.received += 1
         self._unusable += 1
         self._last_sign = monotonic()
         self._errors.error(error.kind, f'image not used: {error}')
@@ -101,6 +107,7 @@ class RecorderNode(Node):
         self._lost += number
 
     def _on_detections(self, message: Detection2DArray) -> None:
+        self.answered += 1
         if self._last_sign is not None:
             self._last_sign = monotonic()  # a slow detector may have more to say
         stamp = message.header.stamp
@@ -124,7 +131,7 @@ class RecorderNode(Node):
     def _write_summary(self) -> None:
         recording = self._recording
         frames = {
-            'received': self._received,
+            'received': self.received,
             'lost': self._lost,
             'annotated': recording.annotated,
             'unpaired': self._pairing.unpaired,
