@@ -14,11 +14,10 @@ from hypothesis.extra import numpy as arrays
 
 pytest.importorskip('vision_msgs.msg')
 
-import rclpy
 from messages import detection_array_msg
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.serialization import deserialize_message, serialize_message
 from vision_msgs.msg import Detection2DArray
+from world import World
 
 from trt_perception.core import Detections, Stamp
 from trt_perception.ros.cdr import detection_array_cdr
@@ -173,29 +172,12 @@ def test_fields() -> None:
     assert second.bbox.center.position.x == 0.5
 
 
-def test_it_arrives(domain_id: int) -> None:
+def test_it_arrives(world: World) -> None:
     """Published as bytes, it comes as the message to whoever subscribes."""
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=domain_id)
-    node = rclpy.create_node('camera', context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    try:
-        got: list[Detection2DArray] = []
-        node.create_subscription(Detection2DArray, 'detections', got.append, 10)
-        publisher = node.create_publisher(Detection2DArray, 'detections', 10)
-        arguments = (found(BOX * 3, [0.9, 0.8, 0.7], [0, 1, 2]), Stamp(-5, 6), 'カメラ', ['car'])
-        for _ in range(600):
-            if publisher.get_subscription_count():
-                break
-            executor.spin_once(timeout_sec=0.05)
-        publisher.publish(detection_array_cdr(*arguments))
-        for _ in range(600):
-            if got:
-                break
-            executor.spin_once(timeout_sec=0.05)
-        assert got == [detection_array_msg(*arguments)]
-    finally:
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.shutdown(context=context)
+    arguments = (found(BOX * 3, [0.9, 0.8, 0.7], [0, 1, 2]), Stamp(-5, 6), 'カメラ', ['car'])
+    got = world.subscribe(Detection2DArray, 'detections')
+    publisher = world.node.create_publisher(Detection2DArray, 'detections', 10)
+    world.until(publisher.get_subscription_count)
+    publisher.publish(detection_array_cdr(*arguments))
+    world.until(lambda: got)
+    assert got == [detection_array_msg(*arguments)]

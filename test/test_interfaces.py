@@ -13,13 +13,18 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+pytest.importorskip('vision_msgs.msg')
+
+from rclpy.serialization import deserialize_message, serialize_message
+from rclpy.type_support import check_for_type_support
+from world import World
 
 SOURCES = Path(__file__).resolve().parents[1] / 'tools' / 'ros_interfaces'
 DISTRIBUTION = 'trt-perception-ros-interfaces'
@@ -78,18 +83,7 @@ def definitions() -> list[Path]:
 def load(name: str) -> Any:
     """Find the Python class of a message or service."""
     module, _, leaf = name.replace('/', '.').rpartition('.')
-    return getattr(pytest.importorskip(module), leaf)
-
-
-@pytest.fixture
-def node(domain_id: int) -> Iterator[Any]:
-    rclpy = pytest.importorskip('rclpy')
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=domain_id)
-    node = rclpy.create_node('peer', context=context)
-    yield node
-    node.destroy_node()
-    rclpy.shutdown(context=context)
+    return getattr(importlib.import_module(module), leaf)
 
 
 # Types
@@ -100,18 +94,14 @@ def test_every_definition_is_pinned() -> None:
 
 
 @pytest.mark.parametrize('name', MESSAGES)
-def test_message_type_is_the_official_one(node: Any, name: str) -> None:
+def test_message_type_is_the_official_one(world: World, name: str) -> None:
     """As the graph shows it to others, who compare it."""
-    publisher = node.create_publisher(load(name), 'topic', 1)
-    give_up = time.monotonic() + 30
-    while not (found := node.get_publishers_info_by_topic('topic')):
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
-    if not hasattr(found[0], 'topic_type_hash'):
+    world.node.create_publisher(load(name), 'topic', 1)
+    (info,) = world.until(lambda: world.node.get_publishers_info_by_topic('topic'))
+    if not hasattr(info, 'topic_type_hash'):
         pytest.skip('ROS 2 has had type hashes since Iron')
-    node.destroy_publisher(publisher)
-    assert [info.topic_type for info in found] == [name]
-    assert str(found[0].topic_type_hash) == f'RIHS01_{HASHES[name]}'
+    assert info.topic_type == name
+    assert str(info.topic_type_hash) == f'RIHS01_{HASHES[name]}'
 
 
 class TypeHash(ctypes.Structure):
@@ -135,8 +125,6 @@ def test_service_type_is_the_official_one(name: str) -> None:
     service = load(name)
     if importlib.util.find_spec('rclpy.type_hash') is None:
         pytest.skip('ROS 2 has had type hashes since Iron')
-    from rclpy.type_support import check_for_type_support
-
     check_for_type_support(service)
     name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(
         ('PyCapsule_GetName', ctypes.pythonapi)
@@ -199,8 +187,6 @@ def typestore() -> Any:
 def test_message_values_arrive(typestore: Any, name: str) -> None:
     """Every field, through the bytes, in another implementation and back."""
     message_type = load(name)
-    from rclpy.serialization import deserialize_message, serialize_message
-
     sent = Filler().fill(message_type())
     there = typestore.deserialize_cdr(serialize_message(sent), name)
     check_same(sent, there)
@@ -223,22 +209,13 @@ def check_same(message: Any, other: Any) -> None:
 
 
 @pytest.mark.parametrize('name', SERVICES)
-def test_service_values_arrive(node: Any, name: str) -> None:
-    service_type = load(name)
-    from rclpy.executors import SingleThreadedExecutor
-
-    request, response = (Filler().fill(t()) for t in (service_type.Request, service_type.Response))
+def test_service_values_arrive(world: World, name: str) -> None:
+    kind = load(name)
+    request, response = Filler().fill(kind.Request()), Filler().fill(kind.Response())
     asked = []
-    node.create_service(service_type, 'service', lambda r, _: asked.append(r) or response)
-    client = node.create_client(service_type, 'service')
-    assert client.wait_for_service(timeout_sec=30)
-    executor = SingleThreadedExecutor(context=node.context)
-    executor.add_node(node)
-    answer = client.call_async(request)
-    executor.spin_until_future_complete(answer, timeout_sec=30)
-    executor.shutdown()
+    world.node.create_service(kind, 'service', lambda r, _: asked.append(r) or response)
+    assert world.call(kind, 'service', request) == response
     assert asked == [request]
-    assert answer.result() == response
 
 
 # What is installed
@@ -259,7 +236,6 @@ def test_interfaces_are_in_the_index(package: str, monkeypatch: pytest.MonkeyPat
     index = pytest.importorskip('ament_index_python')
     if 'AMENT_PREFIX_PATH' not in os.environ:
         monkeypatch.setenv('AMENT_PREFIX_PATH', sys.prefix)
-    pytest.importorskip(package)
     listed, prefix = index.get_resource('rosidl_interfaces', package)
     ours = {str(p.relative_to(SOURCES / package)) for p in definitions() if package in p.parts}
     assert ours <= set(listed.split())

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,11 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-import rclpy
 from rcl_interfaces.msg import Log, ParameterType, SetParametersResult
 from rcl_interfaces.srv import DescribeParameters, SetParametersAtomically
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
+from world import World
 
 from trt_perception.core import ModelSpec, Region, Selection
 from trt_perception.ros.detector_parameters import DETECTOR, selection
@@ -52,24 +50,17 @@ MakeNode = Callable[..., Node]
 
 
 @pytest.fixture
-def make_node(domain_id: int, tmp_path: Path) -> Iterator[MakeNode]:
+def make_node(world: World, tmp_path: Path) -> MakeNode:
     """Create a node with a parameter file, given as its lines, and command-line arguments."""
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=domain_id)
-    nodes: list[Node] = []
 
-    def make(*lines: str, args: Sequence[str] = (), name: str = 'subject', **keywords: Any) -> Node:
-        file = tmp_path / f'{len(nodes)}.yaml'
+    def make(*lines: str, args: Sequence[str] = (), **keywords: Any) -> Node:
+        file = tmp_path / 'parameters.yaml'
         file.write_text('/**:\n  ros__parameters:\n' + ''.join(f'    {x}\n' for x in lines))
         given = ['--params-file', str(file)] if lines else []
         cli_args = ['--ros-args', *given, *args] if lines or args else None
-        nodes.append(rclpy.create_node(name, context=context, cli_args=cli_args, **keywords))
-        return nodes[-1]
+        return world.add(Node('subject', context=world.context, cli_args=cli_args, **keywords))
 
-    yield make
-    for node in nodes:
-        node.destroy_node()
-    rclpy.shutdown(context=context)
+    return make
 
 
 def refusal(call: Callable[..., object], *args: object) -> str:
@@ -77,23 +68,6 @@ def refusal(call: Callable[..., object], *args: object) -> str:
         call(*args)
     assert '\n' not in str(caught.value)
     return str(caught.value)
-
-
-def call(node: Node, kind: Any, service: str, request: Any) -> Any:
-    """Call one of a node's services from another node, as the command line does."""
-    other = rclpy.create_node('other', context=node.context)
-    executor = SingleThreadedExecutor(context=node.context)
-    try:
-        client = other.create_client(kind, f'{node.get_name()}/{service}')
-        for each in (node, other):
-            executor.add_node(each)
-        assert client.wait_for_service(timeout_sec=30)
-        answer = client.call_async(request)
-        executor.spin_until_future_complete(answer, timeout_sec=30)
-        return answer.result()
-    finally:
-        executor.shutdown()
-        other.destroy_node()
 
 
 # Declared
@@ -106,11 +80,10 @@ def test_defaults(make_node: MakeNode) -> None:
     assert [type(v) for v in values(node, TABLE).values()] == [type(p.default) for p in TABLE]
 
 
-def test_descriptors_as_others_see_them(make_node: MakeNode) -> None:
-    node = make_node()
-    declare(node, TABLE)
+def test_descriptors_as_others_see_them(world: World, make_node: MakeNode) -> None:
+    declare(make_node(), TABLE)
     request = DescribeParameters.Request(names=list(DEFAULTS))
-    found = call(node, DescribeParameters, 'describe_parameters', request).descriptors
+    found = world.call(DescribeParameters, 'subject/describe_parameters', request).descriptors
     assert {d.name: d.type for d in found} == TYPES
     assert {d.name: d.description for d in found} == {p.name: p.description for p in TABLE}
     assert not any(d.read_only or d.dynamic_typing for d in found)
@@ -190,38 +163,27 @@ def test_overrides_of_a_component(make_node: MakeNode) -> None:
     assert refusal(declare, make_node(parameter_overrides=[given]), TABLE) == words
 
 
-def warnings(make_node: MakeNode, *lines: str) -> list[str]:
+def warnings(world: World, node: Node) -> list[str]:
     """Read from /rosout what `declare` warns of."""
-    listener = make_node(name='listener')
-    node = make_node(*lines)
-    heard: list[Log] = []
-    listener.create_subscription(Log, '/rosout', heard.append, 100)
-    executor = SingleThreadedExecutor(context=node.context)
-    executor.add_node(listener)
-    try:
-        give_up = time.monotonic() + 30
-        while not node.count_subscribers('/rosout') and time.monotonic() < give_up:
-            executor.spin_once(timeout_sec=0.05)
-        declare(node, TABLE)
-        node.get_logger().info('that was all')
-        while not any(m.msg == 'that was all' for m in heard) and time.monotonic() < give_up:
-            executor.spin_once(timeout_sec=0.05)
-        assert 'that was all' in [m.msg for m in heard]
-    finally:
-        executor.shutdown()
+    heard = world.subscribe(Log, '/rosout')
+    world.until(lambda: node.count_subscribers('/rosout'))
+    declare(node, TABLE)
+    node.get_logger().info('that was all')
+    world.until(lambda: any(m.msg == 'that was all' for m in heard))
     return [m.msg for m in heard if m.level > INFO]
 
 
-def test_unknown_parameters_are_named(make_node: MakeNode) -> None:
-    assert warnings(make_node, 'shere: 0.1', 'other.node: x', 'share: 0.2') == [
+def test_unknown_parameters_are_named(world: World, make_node: MakeNode) -> None:
+    node = make_node('shere: 0.1', 'other.node: x', 'share: 0.2')
+    assert warnings(world, node) == [
         "parameter 'other.node' is not known and has no effect",
         "parameter 'shere' is not known and has no effect; did you mean 'share'?",
     ]
 
 
-def test_parameters_of_ros_itself_are_known(make_node: MakeNode) -> None:
+def test_parameters_of_ros_itself_are_known(world: World, make_node: MakeNode) -> None:
     lines = ('use_sim_time: false', 'qos_overrides./topic.publisher.depth: 3', 'count: 2')
-    assert warnings(make_node, *lines) == []
+    assert warnings(world, make_node(*lines)) == []
 
 
 # While running
@@ -245,15 +207,16 @@ def running(make_node: MakeNode) -> Node:
     return node
 
 
-def set_all(node: Node, *parameters: RosParameter) -> SetParametersResult:
+def set_all(world: World, *parameters: RosParameter) -> SetParametersResult:
     """Set all or nothing, through the service."""
     request = SetParametersAtomically.Request(parameters=[p.to_parameter_msg() for p in parameters])
-    return call(node, SetParametersAtomically, 'set_parameters_atomically', request).result
+    response = world.call(SetParametersAtomically, 'subject/set_parameters_atomically', request)
+    return response.result
 
 
-def test_changes(running: Node) -> None:
+def test_changes(world: World, running: Node) -> None:
     done = set_all(
-        running,
+        world,
         RosParameter('share', value=0.75),
         RosParameter('mode', value='fast'),
         RosParameter('names', value=['a', 'b']),
@@ -268,9 +231,9 @@ def test_changes(running: Node) -> None:
     assert running.seen == values(running, TABLE) == expected | {'numbers': [3]}
 
 
-def test_an_empty_list_arrives_as_one(running: Node) -> None:
+def test_an_empty_list_arrives_as_one(world: World, running: Node) -> None:
     """It is for the owner of the table to say whether nothing makes sense."""
-    done = set_all(running, RosParameter('names', RosParameter.Type.STRING_ARRAY, []))
+    done = set_all(world, RosParameter('names', RosParameter.Type.STRING_ARRAY, []))
     assert done.successful, done.reason
     assert running.seen['names'] == values(running, TABLE)['names'] == []
 
@@ -284,8 +247,10 @@ def test_an_empty_list_arrives_as_one(running: Node) -> None:
         (RosParameter('count', RosParameter.Type.NOT_SET), 'cannot be undeclared'),
     ],
 )
-def test_a_wrong_value_is_refused_whole(running: Node, bad: RosParameter, words: str) -> None:
-    done = set_all(running, RosParameter('share', value=0.75), bad)
+def test_a_wrong_value_is_refused_whole(
+    world: World, running: Node, bad: RosParameter, words: str
+) -> None:
+    done = set_all(world, RosParameter('share', value=0.75), bad)
     assert not done.successful
     assert words in done.reason
     assert values(running, TABLE) == DEFAULTS
