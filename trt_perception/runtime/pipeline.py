@@ -92,7 +92,7 @@ class Pipeline:
         self, outputs: list[NDArray[Any]], geometry: Geometry, selection: Selection
     ) -> Detections:
         floats = [o.astype(np.float32) if o.dtype == np.float16 else o for o in outputs]
-        found = self._decoder.decode(floats, self.spec, selection.score_threshold)
+        found = self._decoder.decode(floats, self.spec, selection)
         found = found.take(_usable(found, selection.class_ids))
         found = found.take(geometry.shows(found.boxes))
         limit = selection.max_detections

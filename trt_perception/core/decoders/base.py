@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_perception.core.detections import Candidates, Float
+from trt_perception.core.detections import Candidates, Float, Int, Selection
 from trt_perception.core.model_spec import ModelSpec, Signature
 
 #: Detection strides of the usual pyramids: P3-P5, P3-P6, P2-P5.
@@ -42,12 +42,13 @@ class Decoder(Protocol):
         """
 
     def decode(
-        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, score_threshold: float
+        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, selection: Selection
     ) -> Candidates:
-        """Boxes of at least ``score_threshold``, in network pixels.
+        """Boxes in network pixels, duplicates and all: `Pipeline` suppresses, filters and clips.
 
         Args:
             outputs: in the order of ``spec.outputs``; floats as float32.
+            selection: what scores too low need not be given; `pick` sees to it.
         """
 
 
@@ -69,6 +70,24 @@ def corners(cxcywh: Float) -> Float:
     half = cxcywh[:, 2:] * np.float32(0.5)
     center = cxcywh[:, :2]
     return np.concatenate((center - half, center + half), axis=1)
+
+
+def pick(scores: Float, selection: Selection) -> tuple[NDArray[np.intp], Int]:
+    """Which boxes are wanted, and of which class each.
+
+    Args:
+        scores: (N, classes), one row a box.
+
+    Returns:
+        Rows of ``scores``, a row once for each of its classes that is wanted, and these classes.
+    """
+    if selection.multi_label:
+        rows, class_ids = np.nonzero(scores >= selection.score_threshold)
+    else:
+        # The maximum is cheap over all rows, the class behind it only over the few that stay.
+        rows = np.flatnonzero(scores.max(axis=1) >= selection.score_threshold)
+        class_ids = scores[rows].argmax(axis=1)
+    return rows, class_ids.astype(np.int32)
 
 
 def single_output(signature: Signature) -> tuple[int, int] | None:
