@@ -10,10 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_perception.core.detections import Candidates, Float, Int, Selection
+from trt_perception.core.errors import PerceptionError
 from trt_perception.core.model_spec import ModelSpec, Signature
 
 #: Detection strides of the usual pyramids: P3-P5, P3-P6, P2-P5.
 PYRAMIDS = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32))
+
+
+class DecodeError(PerceptionError):
+    """A decoder that gives what are no boxes, scores and classes."""
 
 
 class Decoder(Protocol):
@@ -38,17 +43,22 @@ class Decoder(Protocol):
         Returns:
             None if it cannot. Else `ModelSpec` fields that follow from the layout:
             ``num_classes``, and what differs from the defaults (``color``, ``scale``, ``resize``,
-            ``nms``, ``outputs`` in the order that `decode` wants, ...).
+            ``nms`` False if no object comes twice, ``outputs`` in the order that `decode` wants,
+            ...).
         """
 
     def decode(
         self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, selection: Selection
     ) -> Candidates:
-        """Boxes in network pixels, duplicates and all: `Pipeline` suppresses, filters and clips.
+        """Boxes in network pixels; what follows (suppression, filters, source pixels) is common.
 
         Args:
             outputs: in the order of ``spec.outputs``; floats as float32.
-            selection: what scores too low need not be given; `pick` sees to it.
+            selection: its ``score_threshold`` and ``multi_label`` are the decoder's to heed, which
+                `pick` does.
+
+        Returns:
+            In any order and of any number type.
         """
 
 
@@ -88,6 +98,23 @@ def pick(scores: Float, selection: Selection) -> tuple[NDArray[np.intp], Int]:
         rows = np.flatnonzero(scores.max(axis=1) >= selection.score_threshold)
         class_ids = scores[rows].argmax(axis=1)
     return rows, class_ids.astype(np.int32)
+
+
+def checked(found: Candidates, layout: str) -> Candidates:
+    """What a decoder gave, as float32 and int32.
+
+    Raises:
+        DecodeError: its arrays do not belong together.
+    """
+    boxes, scores = (np.asarray(a, np.float32) for a in (found.boxes, found.scores))
+    class_ids = np.asarray(found.class_ids).astype(np.int32, copy=False)
+    count = scores.size
+    if (boxes.shape, scores.shape, class_ids.shape) != ((count, 4), (count,), (count,)):
+        raise DecodeError(
+            f"decoder '{layout}' gave boxes {boxes.shape}, scores {scores.shape} and class_ids"
+            f' {class_ids.shape}; they must be (N, 4), (N,) and (N,)'
+        )
+    return Candidates(boxes, scores, class_ids)
 
 
 def single_output(signature: Signature) -> tuple[int, int] | None:
