@@ -7,6 +7,7 @@ PYTHON := python3
 MODEL :=
 INPUT :=
 OUTPUT := demo_output
+LABELS :=
 TESTS :=
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
@@ -32,7 +33,7 @@ RUN := ROS_DISTRO=$(ROS_DISTRO) PYTHONPATH= AMENT_PREFIX_PATH='$(CURDIR)/$(VENV)
 
 help:
 	@echo 'make demo MODEL=m.onnx INPUT=i  detect in a video, bag or folder of pictures; results in'
-	@echo '                                OUTPUT=$(OUTPUT)'
+	@echo '                                OUTPUT=$(OUTPUT); LABELS=coco if the model has no class names'
 	@echo 'make test                       all tests, or TESTS="test/test_desk.py -k venv"'
 	@echo 'make lint                       style, types and floors only'
 	@echo 'make clean                      remove what make built here (not the results)'
@@ -41,7 +42,8 @@ help:
 	@echo 'It all goes into .venv/ and nothing else of the system changes.'
 
 demo: given check $(VENV)/package.stamp
-	@$(RUN)/trt-perception demo --model '$(MODEL)' --input '$(INPUT)' --output '$(OUTPUT)'
+	@$(RUN)/trt-perception demo --model '$(MODEL)' --input '$(INPUT)' --output '$(OUTPUT)' \
+		$(if $(LABELS),--labels '$(LABELS)')
 
 test: check $(VENV)/test.stamp $(VENV)/package.stamp
 	@ROS_PYTHON_CHECK_FIELDS=1 $(RUN)/pytest $(TESTS)

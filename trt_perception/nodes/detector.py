@@ -34,6 +34,8 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
     the latest image, so that services, parameters and diagnostics answer at any time.
     """
 
+    _built = False  # rclpy destroys nodes whose constructor has failed, too
+
     def __init__(self, **kwargs: Any) -> None:
         """Declare parameters, and start up from the executor if ``autostart`` is set.
 
@@ -64,6 +66,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self.create_timer(REPORT_PERIOD, self._report, clock=steady)
         if values['autostart']:
             self._start_timer = self.create_timer(0.0, self._autostart, clock=steady)
+        self._built = True
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model."""
@@ -120,11 +123,12 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
 
     def destroy_node(self) -> None:
         """Free all, after an inference under way; the last word goes to diagnostics."""
-        stream = self._stream
-        self._unload()
-        if stream is not None:
-            stream.join()
-        self._report()
+        if self._built:
+            stream = self._stream
+            self._unload()
+            if stream is not None:
+                stream.join()
+            self._report()
         super().destroy_node()
 
     def _autostart(self) -> None:

@@ -45,16 +45,17 @@ def draw_boxes(
         cv2.rectangle(image, (x1, y1), (x2, y2), color, pen, cv2.LINE_AA)
         text = f'{names[i]} {scores[i]:.2f}'
         (width, height), below = cv2.getTextSize(text, font, size, max(1, pen // 2))
-        # Above the box, or inside where there is no room above it.
+        # Above the box, or inside where there is no room above it; whole at the right edge too.
         top = y1 - height - below - pen
         top = top if top >= 0 else y1
-        cv2.rectangle(image, (x1, top), (x1 + width, top + height + below), color, cv2.FILLED)
+        left = max(0, min(x1, image.shape[1] - width))
+        cv2.rectangle(image, (left, top), (left + width, top + height + below), color, cv2.FILLED)
         ink = (
             (0, 0, 0)
             if 0.114 * color[0] + 0.587 * color[1] + 0.299 * color[2] > 140
             else (255,) * 3
         )
-        at = (x1, top + height)
+        at = (left, top + height)
         cv2.putText(image, text, at, font, size, ink, max(1, pen // 2), cv2.LINE_AA)
 
 

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures in a folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from trt_perception.core import Frame, FrameError
+from trt_perception.replay.sources.base import SourceError, TimedFrame
+
+SUFFIXES = ('.jpg', '.jpeg', '.png')
+#: Pictures a second. Files do not say.
+RATE = 10.0
+
+
+class PictureSource:
+    """Pictures as compressed frames, in the order of their names, at a fixed rate."""
+
+    compressed = True
+    rate = RATE
+
+    def __init__(self, folder: Path) -> None:
+        """List the folder.
+
+        Raises:
+            SourceError: no picture in it.
+        """
+        files = (f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+        self._files = sorted(files, key=_natural)
+        if not self._files:
+            raise SourceError(f"input '{folder}' is a folder without jpg or png pictures")
+        self.count: int | None = len(self._files)
+
+    def frames(self) -> Iterator[TimedFrame]:
+        for number, file in enumerate(self._files):
+            try:
+                frame = Frame.from_compressed(np.fromfile(file, np.uint8), source=str(file))
+            except (FrameError, OSError) as error:
+                raise SourceError(f"picture '{file}': {error}") from None
+            yield TimedFrame(round(number * 1e9 / RATE), frame)
+
+
+def _natural(file: Path) -> list[str | int]:
+    """Frame 10 after frame 9, also where no zeros stand before the 9."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', file.stem)]

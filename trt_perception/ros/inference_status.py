@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a detector says of itself on ``/diagnostics``, read back."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diagnostic_msgs.msg import DiagnosticArray
+
+_LEVELS = 'ok', 'warn', 'error', 'stale'
+_STAGE = re.compile(r'(.+) p(50|95) ms')
+
+
+def inference_status(message: DiagnosticArray) -> dict[str, Any] | None:
+    """The status of a detector, or None where the message is about something else.
+
+    Returns:
+        ``node``, ``level`` (ok, warn, error or stale) and ``message``; each value under its key,
+        counts as whole numbers; ``stages``, by name ``{'p50_ms': float, 'p95_ms': float}``.
+    """
+    for status in message.status:
+        node, _, task = status.name.partition(': ')
+        if task != 'inference':
+            continue
+        level = _LEVELS[status.level[0]]
+        values: dict[str, Any] = {'node': node, 'level': level, 'message': status.message}
+        stages: dict[str, dict[str, float]] = {}
+        for item in status.values:
+            if stage := _STAGE.fullmatch(item.key):
+                stages.setdefault(stage[1], {})[f'p{stage[2]}_ms'] = float(item.value)
+            else:
+                values[item.key] = int(item.value) if item.value.isdecimal() else item.value
+        return values | {'stages': stages}
+    return None
