@@ -14,9 +14,7 @@ SHM = Path('/dev/shm')
 
 def start(executable: str, domain_id: int, *ros_args: str, **env: str) -> subprocess.Popen[str]:
     """Start ``detector``, ``player`` or ``recorder`` as `ros2 run` does."""
-    code = (
-        f'import sys; from trt_perception.nodes.main import {executable}; sys.exit({executable}())'
-    )
+    code = f'import sys, trt_perception.nodes.main as main; sys.exit(main.{executable}())'
     command = [sys.executable, '-c', code, '--ros-args', *ros_args]
     return subprocess.Popen(
         command,
