@@ -299,7 +299,13 @@ def test_selection() -> None:
         classes=['dog', 'car'],
         region_of_interest=[1, 2, 30, 40],
     )
-    assert given == Selection(0.5, 0.25, 7, frozenset({0, 1}), Region(1, 2, 30, 40))
+    assert given == Selection(
+        score_threshold=0.5,
+        iou_threshold=0.25,
+        max_detections=7,
+        class_ids=frozenset({0, 1}),
+        region=Region(1, 2, 30, 40),
+    )
 
 
 @pytest.mark.parametrize(
