@@ -229,7 +229,7 @@ def test_services_answer_during_a_long_inference(world: World, slow: Path) -> No
     # All of that while the first image was still being looked at.
     assert received()['published'] == 0
     world.until(lambda: len(robot.detections) == 2, 'two detections')
-    assert [d.header.stamp.sec for d in robot.detections] == [0, 9]
+    assert robot.detections[1].header.stamp.sec == 9  # the latest of those that came meanwhile
     counts = robot.until_counted(received=10)
     assert (counts['published'], counts['dropped']) == (2, 8)
 
