@@ -17,7 +17,7 @@ from trt_perception.runtime.host.color import to_bgr
 from trt_perception.runtime.pipeline import Pipeline, StageTimes
 
 #: As published COCO figures count: nearly every box, of each of its classes, the best 100 of a
-#: picture; suppressed as YOLOX and YOLOv5 do (Ultralytics' 0.7 gives half a point less at most).
+#: picture; suppressed at YOLOX's threshold (Ultralytics' 0.7 differs by less than half a point).
 COCO_SELECTION = Selection(
     score_threshold=0.001, iou_threshold=0.65, max_detections=100, multi_label=True
 )
