@@ -43,7 +43,7 @@ help:
 
 demo: given check $(VENV)/package.stamp
 	@$(RUN)/trt-perception demo --model '$(MODEL)' --input '$(INPUT)' --output '$(OUTPUT)' \
-		$(if $(LABELS),--labels '$(LABELS)')
+		--labels '$(LABELS)'
 
 test: check $(VENV)/test.stamp $(VENV)/package.stamp
 	@ROS_PYTHON_CHECK_FIELDS=1 $(RUN)/pytest $(TESTS)

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import LAYOUTS, cells, raw_outputs
 
-from trt_perception.core import ModelSpec
+from trt_perception.core import ModelSpec, Selection
 from trt_perception.core.decoders import anchor_count, decoders, pyramid
 from trt_perception.core.detections import Candidates
 
@@ -26,39 +26,43 @@ def spec(layout: str, classes: int, width: int = 64, height: int = 64) -> ModelS
     return ModelSpec(layout, 'images', width, height, 'float32', ('output0',), classes)
 
 
-def decode(layout: str, outputs, classes: int, width=64, height=64, threshold=0.25) -> Candidates:
-    return decoders()[layout].decode(outputs, spec(layout, classes, width, height), threshold)
+def decode(
+    layout: str, outputs, classes: int, width=64, height=64, threshold=0.25, multi_label=False
+) -> Candidates:
+    selection = Selection(threshold, multi_label=multi_label)
+    return decoders()[layout].decode(outputs, spec(layout, classes, width, height), selection)
 
 
 def around(cx: float, cy: float, w: float, h: float) -> tuple[float, float, float, float]:
     return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
 
 
-def best_of(scores: list[float]) -> tuple[float, int]:
-    best = max(scores)
-    return best, scores.index(best)
+def wanted(scores: list[float], multi_label: bool) -> list[tuple[float, int]]:
+    """Score and class: every class of a box, or its best."""
+    every = [(score, label) for label, score in enumerate(scores)]
+    return every if multi_label else [max(every, key=lambda pair: pair[0])]
 
 
 # The references: all rows, whatever their score.
 
 
-def plain_yolov8(outputs, width, height) -> Iterator[Row]:
+def plain_yolov8(outputs, width, height, multi_label) -> Iterator[Row]:
     for cell in range(outputs[0].shape[2]):
         column = [float(v) for v in outputs[0][0, :, cell]]
-        yield (*around(*column[:4]), *best_of(column[4:]))
+        for score, label in wanted(column[4:], multi_label):
+            yield (*around(*column[:4]), score, label)
 
 
-def plain_yolov5(outputs, width, height) -> Iterator[Row]:
+def plain_yolov5(outputs, width, height, multi_label) -> Iterator[Row]:
     for row in outputs[0][0].tolist():
-        best, label = best_of(row[5:])
-        yield (*around(*row[:4]), best * row[4], label)
+        for score, label in wanted([s * row[4] for s in row[5:]], multi_label):
+            yield (*around(*row[:4]), score, label)
 
 
-def plain_yolox_raw(outputs, width, height) -> Iterator[Row]:
+def plain_yolox_raw(outputs, width, height, multi_label) -> Iterator[Row]:
     for (column, line, stride), row in zip(
         cells(width, height), outputs[0][0].tolist(), strict=True
     ):
-        best, label = best_of(row[5:])
         x, y, w, h = row[:4]
         box = around(
             (x + column) * stride,
@@ -66,15 +70,16 @@ def plain_yolox_raw(outputs, width, height) -> Iterator[Row]:
             math.exp(w) * stride,
             math.exp(h) * stride,
         )
-        yield (*box, best * row[4], label)
+        for score, label in wanted([s * row[4] for s in row[5:]], multi_label):
+            yield (*box, score, label)
 
 
-def plain_end_to_end(outputs, width, height) -> Iterator[Row]:
+def plain_end_to_end(outputs, width, height, multi_label) -> Iterator[Row]:
     for row in outputs[0][0].tolist():
         yield (*row[:5], int(row[5]))
 
 
-def plain_efficient_nms(outputs, width, height) -> Iterator[Row]:
+def plain_efficient_nms(outputs, width, height, multi_label) -> Iterator[Row]:
     count, boxes, scores, labels = outputs
     for i in range(int(count[0, 0])):
         yield (*boxes[0, i].tolist(), float(scores[0, i]), int(labels[0, i]))
@@ -84,34 +89,37 @@ def in_pixels(box: list[float], width: int, height: int) -> tuple[float, float, 
     return around(box[0] * width, box[1] * height, box[2] * width, box[3] * height)
 
 
-def plain_detr(outputs, width, height) -> Iterator[Row]:
+def plain_detr(outputs, width, height, multi_label) -> Iterator[Row]:
     rows = [
         (*in_pixels(box, width, height), 1 / (1 + math.exp(-logit)), label)
         for logits, box in zip(outputs[0][0].tolist(), outputs[1][0].tolist(), strict=True)
-        for label, logit in enumerate(logits)
+        for logit, label in wanted(logits, multi_label)
     ]
     rows.sort(key=lambda row: -row[4])
     yield from rows[: outputs[0].shape[1]]  # as many objects as there are queries
 
 
-def plain_detr_softmax(outputs, width, height) -> Iterator[Row]:
+def plain_detr_softmax(outputs, width, height, multi_label) -> Iterator[Row]:
     for logits, box in zip(outputs[0][0].tolist(), outputs[1][0].tolist(), strict=True):
         total = math.fsum(math.exp(v) for v in logits)
         scores = [math.exp(v) / total for v in logits[:-1]]
-        yield (*in_pixels(box, width, height), *best_of(scores))
+        yield (*in_pixels(box, width, height), *wanted(scores, False)[0])
 
 
-def plain_detr_end_to_end(outputs, width, height) -> Iterator[Row]:
+def plain_detr_end_to_end(outputs, width, height, multi_label) -> Iterator[Row]:
     labels, boxes, scores = (o[0].tolist() for o in outputs)
     for label, box, score in zip(labels, boxes, scores, strict=True):
         yield (*box, score, label)
 
 
-def plain_rtdetr_ultralytics(outputs, width, height) -> Iterator[Row]:
+def plain_rtdetr_ultralytics(outputs, width, height, multi_label) -> Iterator[Row]:
     rows = [
-        (*in_pixels(row[:4], width, height), *best_of(row[4:])) for row in outputs[0][0].tolist()
+        (*in_pixels(row[:4], width, height), score, label)
+        for row in outputs[0][0].tolist()
+        for score, label in wanted(row[4:], multi_label)
     ]
-    yield from sorted(rows, key=lambda row: -row[4])
+    rows.sort(key=lambda row: -row[4])
+    yield from rows[: outputs[0].shape[1]]
 
 
 PLAIN = {
@@ -176,17 +184,20 @@ def test_every_layout_is_tested():
 
 
 @pytest.mark.parametrize('layout', PLAIN)
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    classes=st.sampled_from([1, 2, 3, 80, 365]),
+    # The slow reference takes every class of every cell one at a time.
+    kind=st.sampled_from([(n, False) for n in (1, 2, 3, 80, 365)] + [(1, True), (3, True)]),
     width=st.sampled_from([32, 64, 96, 128]),
     height=st.sampled_from([32, 64, 96, 160]),
     threshold=st.sampled_from([0.0, 0.001, 0.25, 0.5, 0.9, 1.0]),
 )
-def test_agrees_with_the_slow_reference(layout, seed, classes, width, height, threshold):
+def test_agrees_with_the_slow_reference(layout, seed, kind, width, height, threshold):
+    classes, multi_label = kind
     outputs = random_outputs(layout, np.random.default_rng(seed), classes, width, height)
     before = [o.copy() for o in outputs]
-    found = decode(layout, outputs, classes, width, height, threshold)
+    found = decode(layout, outputs, classes, width, height, threshold, multi_label)
 
     assert all((a == b).all() for a, b in zip(outputs, before, strict=True))
     assert (found.boxes.dtype, found.scores.dtype) == (np.float32, np.float32)
@@ -194,7 +205,8 @@ def test_agrees_with_the_slow_reference(layout, seed, classes, width, height, th
     assert found.boxes.shape == (len(found.scores), 4)
     assert found.class_ids.shape == found.scores.shape
 
-    expected = np.array(list(PLAIN[layout](outputs, width, height)), np.float64).reshape(-1, 6)
+    plain = list(PLAIN[layout](outputs, width, height, multi_label))
+    expected = np.array(plain, np.float64).reshape(-1, 6)
     expected = expected[expected[:, 4] >= np.float32(threshold)]
     rows = np.column_stack((found.boxes, found.scores, found.class_ids)).astype(np.float64)
     if layout == 'detr_softmax':  # inexact: what rounding puts on either side is no question
@@ -228,12 +240,13 @@ def test_nothing_found_keeps_shapes_and_types(layout):
     assert (found.class_ids.shape, found.class_ids.dtype) == ((0,), np.int32)
 
 
-def test_every_other_class_of_a_query_is_a_detr_candidate():
+def test_a_detr_query_is_of_one_class_or_of_several():
     logits = np.array([[[3.0, 2.0], [-9, -9], [1.0, -9]]], np.float32)
     boxes = np.array([[[0.5, 0.5, 1, 1]] * 3], np.float32)
-    found = decode('detr', [logits, boxes], 2, threshold=0.5)
-    assert found.class_ids.tolist() == [0, 1, 0]
-    assert (np.diff(found.scores) < 0).all()
+    for multi_label, class_ids in ((True, [0, 1, 0]), (False, [0, 0])):
+        found = decode('detr', [logits, boxes], 2, threshold=0.5, multi_label=multi_label)
+        assert found.class_ids.tolist() == class_ids
+        assert (np.diff(found.scores) < 0).all()
 
 
 @pytest.mark.parametrize('layout', ['detr', 'detr_softmax'])

@@ -128,10 +128,10 @@ def test_given_arguments(tmp_path: Path) -> None:
     [
         ({'score_threshold': 'high'}, "score_threshold: 'high' is not a double, such as 0.25"),
         ({'score_threshold': '2'}, 'score_threshold: 2 is not in 0 to 1'),
-        ({'max_detections': '1.5'}, "max_detections: '1.5' is not a integer"),
+        ({'max_detections': '1.5'}, "max_detections: '1.5' is not an integer"),
         ({'autostart': '7'}, "autostart: '7' is not a bool"),
         ({'backend': 'cuda'}, "'cuda' is not one of auto, onnxruntime"),
-        ({'region_of_interest': '[1, a]'}, 'is not a integer array'),
+        ({'region_of_interest': '[1, a]'}, 'is not an integer array'),
         ({'classes': '[a'}, 'is not a string array'),
         ({'params_file': 'absent.yaml'}, "params_file: 'absent.yaml' is not a file"),
         ({'fastdds_profile': 'absent.xml'}, "'absent.xml' is not a file, auto or none"),

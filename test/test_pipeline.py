@@ -171,6 +171,20 @@ def test_overlaps_are_suppressed_by_class_where_the_network_does_not(tmp_path):
     assert scores_of(tmp_path, Selection(), layout='end_to_end', **same) == [0.9, 0.7]
 
 
+@pytest.mark.parametrize('layout', ['yolov8', 'yolov5', 'yolox_raw', 'detr', 'rtdetr_ultralytics'])
+def test_a_box_is_of_its_best_class_or_of_all_that_are_likely(tmp_path, layout):
+    outputs = raw_outputs(layout, [[8, 8, 40, 24]], [0.9], [1], 3, 64, 64)
+    scores = next(iter(outputs.values()))[0]
+    scores = scores.T[0] if layout == 'yolov8' else scores[0]
+    scores[-1] = scores[-2] * 0.8  # of class 2, after those of class 1
+    model = write_network(tmp_path / 'm.onnx', outputs, telling='TopK' if layout == 'detr' else '')
+    (tmp_path / 'm.yaml').write_text(f'layout: {layout}')
+    for multi_label, class_ids in ((False, [1]), (True, [1, 2])):
+        found = open_pipeline(model)(frame(), Selection(multi_label=multi_label)).detections
+        check(found)
+        assert found.class_ids.tolist() == class_ids
+
+
 def test_scores_are_clipped(tmp_path):
     # What half floats and quantised sigmoids really give.
     assert scores_of(tmp_path, Selection(), scores=[1.001, 0.5, 1.5, 0.3]) == [1, 1, 0.5, 0.3]

@@ -339,6 +339,7 @@ def test_files_that_are_no_model(tmp_path, content, words):
 
 def test_a_folder_is_no_model(tmp_path):
     assert 'is not a file' in refusal(tmp_path)
+    assert 'is not a file' in refusal(Path(''))
 
 
 def test_a_truncated_model(tmp_path):

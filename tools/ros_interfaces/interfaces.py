@@ -70,7 +70,7 @@ class BuildInterfaces(build_ext):
     def run(self) -> None:
         prefix = ros_prefix()
         check_machine()
-        check_not_there(prefix)
+        check_not_there()
         os.environ['AMENT_PREFIX_PATH'] = str(prefix)  # where the generators find their templates
         root = Path.cwd()
         for package in PACKAGES:
@@ -129,19 +129,21 @@ def check_machine() -> None:
         fail(f'{headers}/Python.h is missing; sudo apt install python{version}-dev')
 
 
-def check_not_there(prefix: Path) -> None:
+def check_not_there() -> None:
     """A real package must win over this one."""
+    # An earlier build of ours may be replaced. What it left beside its sources says nothing.
+    root = Path.cwd()
+    sys.path[:] = [p for p in sys.path if Path(p or '.').resolve() != root]
     try:
-        importlib.metadata.distribution(DISTRIBUTION)
-        return  # an earlier build of ours
+        files = importlib.metadata.distribution(DISTRIBUTION).files or []
     except importlib.metadata.PackageNotFoundError:
-        pass
-    ours = Path.cwd()
-    sys.path[:] = [p for p in sys.path if Path(p or '.').resolve() != ours]
+        files = []
+    ours = {Path(f.locate()).resolve() for f in files}
     for package in PACKAGES:
         spec = importlib.util.find_spec(package.name)
-        if spec is not None and spec.origin is not None:
-            fail(f'{package.name} is there already, from {spec.origin}; nothing to install')
+        if spec is None or spec.origin is None or Path(spec.origin).resolve() in ours:
+            continue
+        fail(f'{package.name} is there already, from {spec.origin}; nothing to install')
 
 
 def generate(package: InterfacePackage, root: Path, work: Path, prefix: Path) -> Path:

@@ -64,7 +64,7 @@ def add_parser(subparsers: Any) -> None:
     add('--labels', default='', help='class names: a file with a name a line, a YAML file, or coco')
     add('--topic', default='', help='of a bag with several image topics')
     add('--rate', default='0', help='images a second; 0 (default) plays them as recorded')
-    parser.set_defaults(func=run)
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

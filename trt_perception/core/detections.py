@@ -70,6 +70,8 @@ class Selection:
         score_threshold: lowest score kept, 0..1.
         iou_threshold: boxes of one class that overlap more than this are one object, 0..1.
         max_detections: at most so many, the best by score.
+        multi_label: a box may be of several classes, as published accuracy figures count it; else
+            it is of its best class alone.
         class_ids: classes kept; None keeps all.
         region: part of the image to look at.
     """
@@ -77,5 +79,6 @@ class Selection:
     score_threshold: float = 0.25
     iou_threshold: float = 0.7
     max_detections: int = 300
+    multi_label: bool = False
     class_ids: frozenset[int] | None = None
     region: Region = Region()

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import logging
 from collections.abc import Mapping
 from typing import Any
 
-from trt_perception.core.decoders import decoders
+from trt_perception.core.decoders import Decoder, decoders
+from trt_perception.core.errors import one_line
 from trt_perception.core.model_spec import (
     MAX_SIDE,
     ModelSpec,
@@ -19,6 +21,8 @@ from trt_perception.core.model_spec import (
 )
 
 _FLOATS = ('float32', 'float16')
+#: What a decoder may say of a network.
+_SPEC_FIELDS = {field.name for field in dataclasses.fields(ModelSpec)} - {'layout'}
 
 
 def recognise(signature: Signature, overrides: Mapping[str, Any] | None = None) -> ModelSpec:
@@ -128,7 +132,7 @@ def _layout(
             raise SpecError(f"layout: '{wanted}' is not one of {', '.join(known)}")
         # The operators only hint; who names the layout knows better.
         signature = dataclasses.replace(signature, operators=frozenset())
-        fields = known[wanted].recognise(signature, width, height)
+        fields = _ask(known[wanted], signature, width, height)
         if fields is None:
             raise SpecError(f'layout: {wanted} does not fit the outputs {outputs}')
         return {'layout': wanted, **fields}
@@ -137,7 +141,7 @@ def _layout(
         raise SpecError(f"the model's task is '{task}'; only detection models are supported")
     fits = {}
     for layout, decoder in known.items():
-        fields = decoder.recognise(signature, width, height)
+        fields = _ask(decoder, signature, width, height)
         if fields is not None:
             fits[layout] = fields
     # Names settle it where only one reading has as many classes (0: the layout cannot tell).
@@ -157,6 +161,23 @@ def _layout(
         )
     ((layout, fields),) = fits.items()
     return {'layout': layout, **fields}
+
+
+def _ask(decoder: Decoder, signature: Signature, width: int, height: int) -> dict[str, Any] | None:
+    """What a decoder recognises. One that fails at it must not take the others with it."""
+    try:
+        fields = decoder.recognise(signature, width, height)
+        if fields is not None and not {'num_classes'} <= set(fields) <= _SPEC_FIELDS:
+            raise ValueError(
+                f'recognise gave {sorted(fields)}; it must give num_classes and may give'
+                f' {", ".join(sorted(_SPEC_FIELDS))}'
+            )
+    except Exception as error:  # whatever a package's own decoder does
+        logging.getLogger(__name__).warning(
+            "decoder '%s' left out: %s: %s", decoder.layout, type(error).__name__, one_line(error)
+        )
+        return None
+    return fields
 
 
 def metadata_names(metadata: Mapping[str, str]) -> tuple[str, ...]:

@@ -32,6 +32,12 @@ class Stop:
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         self.requested = True
 
+    @staticmethod
+    def ignore() -> None:
+        """From now on: the process ends anyway, and Python gives up its handlers before that."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
 
 def run(make_node: Callable[[], Node], stop: Stop) -> int:
     """Spin a node until a signal or until its attribute ``finished`` is true.
@@ -39,6 +45,13 @@ def run(make_node: Callable[[], Node], stop: Stop) -> int:
     Returns:
         The process's exit code: 0, or 2 for a user's mistake, which is printed in one line.
     """
+    try:
+        return _spin(make_node, stop)
+    finally:
+        stop.ignore()
+
+
+def _spin(make_node: Callable[[], Node], stop: Stop) -> int:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions

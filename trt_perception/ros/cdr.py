@@ -44,6 +44,8 @@ def detection_array_cdr(
 ) -> bytes:
     """The bytes for ``Publisher.publish``, as rclpy serialises the same message.
 
+    Padding, which rclpy leaves as it found the memory, is zero.
+
     The header stands in the array and in each detection. Each detection has one result: its class
     and score, with a pose that says nothing (no rotation, zero covariance).
 

@@ -78,8 +78,9 @@ def _class_ids(classes: list[str], spec: ModelSpec | None) -> frozenset[int] | N
         elif number >= 0 and (number < spec.num_classes or not spec.num_classes):
             found.add(number)
         else:
-            have = ', '.join(spec.class_names) or f'numbers below {spec.num_classes}'
-            raise ParameterError(f"classes: the model has no class '{name}', it has {have}")
+            numbers = f'numbers below {spec.num_classes}' if spec.num_classes else 'numbers only'
+            have = ', '.join(spec.class_names) or numbers
+            raise ParameterError(f'classes: the model has no class {name!r}, it has {have}')
     return frozenset(found)
 
 

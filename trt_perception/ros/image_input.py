@@ -114,16 +114,15 @@ class ImageInput:
 
     def problem(self) -> str:
         """Why no image can arrive, in one line with the cure; '' if nothing is in the way."""
-        topics = ' or '.join(
-            f'{topic} ({kind.rpartition("/")[2]})'
-            for topic, kind in _places(self._topic, self._transport)
-        )
+        places = _places(self._topic, self._transport)
         if not self._endpoints:
-            return f'nobody publishes {topics}; start the camera or remap the topic'
+            topics = ' or '.join(dict.fromkeys(topic for topic, _ in places))
+            return f'nobody publishes {topics}; start the camera or remap image'
         usable = [e for e in self._endpoints if (e.topic, e.type) in _places(self._topic, 'auto')]
         if not usable:
             other = self._endpoints[0]
-            return f'{other.node} publishes {other.topic} as {other.type}, wanted is {topics}'
+            types = ' or '.join(dict.fromkeys(kind for _, kind in places))
+            return f'{other.node} publishes {other.topic} as {other.type}; it has to be {types}'
         if self.source is None or not any(_same(e, self.source) for e in usable):
             other = usable[0]
             return (

@@ -13,6 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from trt_perception.core import Frame, FrameError, Stamp
+from trt_perception.core.errors import one_line
 from trt_perception.core.frame import ENCODINGS
 
 
@@ -96,16 +97,17 @@ def _array(data: NDArray[np.uint8]) -> array.array[int]:
 def _through_cv_bridge(msg: Image) -> NDArray[np.uint8]:
     try:
         from cv_bridge import CvBridge
-    except ImportError:
+
+        image: NDArray[np.uint8] = CvBridge().imgmsg_to_cv2(msg, 'bgr8')
+    except ImportError as error:
         known = ', '.join(ENCODINGS)
         raise FrameError(
             'encoding',
-            f"encoding '{msg.encoding}' is not one of {known}; install cv_bridge for others",
+            f"encoding '{msg.encoding}' is not one of {known}; install cv_bridge for others"
+            f' ({one_line(error)})',
         ) from None
-    try:
-        image: NDArray[np.uint8] = CvBridge().imgmsg_to_cv2(msg, 'bgr8')
     except Exception as error:  # cv_bridge, OpenCV and NumPy each raise their own
         raise FrameError(
-            'encoding', f"encoding '{msg.encoding}': cv_bridge gives no bgr8: {error}"
+            'encoding', f"encoding '{msg.encoding}': cv_bridge gives no bgr8: {one_line(error)}"
         ) from None
     return image

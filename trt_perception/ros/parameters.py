@@ -64,7 +64,7 @@ class Parameter:
             ParameterError: not one of the choices.
         """
         if self.choices and value not in self.choices:
-            raise ParameterError(f"{self.name}: '{value}' is not one of {', '.join(self.choices)}")
+            raise ParameterError(f'{self.name}: {value!r} is not {self.constraint}')
 
     def parse(self, text: str) -> Value:
         """A value from a launch argument, as the parameter's own type: 1 is a fine double.
@@ -75,9 +75,7 @@ class Parameter:
         try:
             value = _PARSE[self.type_name](text)
         except (ValueError, TypeError, yaml.YAMLError):
-            raise ParameterError(
-                f"{self.name}: '{text}' is not a {self.type_name}, such as {self.default!r}"
-            ) from None
+            raise _wrong_type(self, text) from None
         if self.low is not None and self.high is not None:
             assert isinstance(value, (int, float))
             if not self.low <= value <= self.high:
@@ -111,22 +109,21 @@ def declare(node: Node, table: Sequence[Parameter]) -> None:
     Raises:
         ParameterError: an override of the wrong type, out of range or not one of the choices.
     """
-    from rclpy.exceptions import InvalidParameterTypeException, ParameterException
+    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 
     for parameter in table:
+        name = parameter.name
+        override = node._parameter_overrides.get(name)
+        given = _plain(override.value) if override else parameter.default
+        if given is None:  # what becomes of [] in a YAML file, for it has no type
+            raise _wrong_type(parameter, [])
         try:
-            node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
+            node.declare_parameter(name, parameter.default, parameter.descriptor())
         except InvalidParameterTypeException:
-            given = node._parameter_overrides[parameter.name].value
-            raise ParameterError(
-                f'{parameter.name}: {given!r} is not a {parameter.type_name},'
-                f' such as {parameter.default!r}'
-            ) from None
-        except ParameterException as error:
-            raise ParameterError(
-                f'{parameter.name}: {error} (allowed: {parameter.constraint})'
-            ) from None
-        parameter.check(node.get_parameter(parameter.name).value)
+            raise _wrong_type(parameter, given) from None
+        except InvalidParameterValueException:
+            raise ParameterError(f'{name}: {given!r} is not in {parameter.constraint}') from None
+        parameter.check(given)
     for name in sorted(node._parameter_overrides):
         # ROS drops these without a word, and a mistyped threshold looks as if it had no effect.
         if not node.has_parameter(name) and not name.startswith('qos_overrides.'):
@@ -184,6 +181,14 @@ _PARSE: dict[str, Callable[[str], Value]] = {
     'string array': _list(str),
     'integer array': _list(int),
 }
+
+
+def _wrong_type(parameter: Parameter, given: Any) -> ParameterError:
+    kind = parameter.type_name
+    article = 'an' if kind[0] in 'aeiou' else 'a'
+    return ParameterError(
+        f'{parameter.name}: {given!r} is not {article} {kind}, such as {parameter.default!r}'
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -26,7 +26,7 @@ def load_spec(model: Path, labels: str = '') -> ModelSpec:
         ModelFileError: a file is missing or unreadable.
         SpecError: the model is not understood; the text says what settles it.
     """
-    beside = model.with_suffix('.yaml')
+    beside = model.parent / f'{model.stem}.yaml'  # with_suffix refuses '.', an empty parameter
     try:
         overrides = _read_overrides(beside)
         if labels:

@@ -20,7 +20,7 @@ from trt_perception.core import (
     Region,
     Selection,
 )
-from trt_perception.core.decoders import Decoder, decoders
+from trt_perception.core.decoders import Decoder, checked, decoders
 from trt_perception.core.nms import best_first, suppress
 from trt_perception.runtime.engine import Engine, EngineError
 from trt_perception.runtime.model_file import load_spec
@@ -62,6 +62,7 @@ class Pipeline:
         Raises:
             FrameError: the frame cannot be used; another one may work.
             EngineError: the network could not be run.
+            DecodeError: the decoder, one from outside, is wrong.
         """
         start = perf_counter_ns()
         tensor, geometry = self._preprocess(frame, selection.region)
@@ -92,7 +93,7 @@ class Pipeline:
         self, outputs: list[NDArray[Any]], geometry: Geometry, selection: Selection
     ) -> Detections:
         floats = [o.astype(np.float32) if o.dtype == np.float16 else o for o in outputs]
-        found = self._decoder.decode(floats, self.spec, selection.score_threshold)
+        found = checked(self._decoder.decode(floats, self.spec, selection), self.spec.layout)
         found = found.take(_usable(found, selection.class_ids))
         found = found.take(geometry.shows(found.boxes))
         limit = selection.max_detections

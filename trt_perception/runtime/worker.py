@@ -73,9 +73,9 @@ class InferenceWorker:
             self._listener.on_dropped(job)
 
     def resume(self) -> None:
-        """Take frames from now on."""
+        """Take frames from now on; none any more once closed."""
         with self._condition:
-            self._accepting = True
+            self._accepting = not self._closing
 
     def pause(self) -> None:
         """Take no more frames; once this returns, no result is reported any more."""
@@ -89,10 +89,10 @@ class InferenceWorker:
 
     def close(self) -> None:
         """Pause for good; the pipeline is freed as soon as its inference under way ends."""
-        self.pause()
         with self._condition:
             self._closing = True
             self._condition.notify()
+        self.pause()
 
     def join(self) -> None:
         """Wait, after `close`, until the pipeline is freed."""

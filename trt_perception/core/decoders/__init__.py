@@ -8,9 +8,12 @@ from functools import lru_cache
 from importlib.metadata import entry_points
 
 from trt_perception.core.decoders.base import (
+    DecodeError,
     Decoder,
     anchor_count,
+    checked,
     corners,
+    pick,
     pyramid,
     single_output,
 )
@@ -18,7 +21,10 @@ from trt_perception.core.decoders.detr import Detr, DetrEndToEnd, DetrSoftmax, R
 from trt_perception.core.decoders.end_to_end import EfficientNms, EndToEnd
 from trt_perception.core.decoders.yolo import YoloV5, YoloV8, YoloX, YoloXRaw
 
-__all__ = ['Decoder', 'anchor_count', 'corners', 'decoders', 'pyramid', 'single_output']
+__all__ = [
+    'DecodeError', 'Decoder', 'anchor_count', 'checked', 'corners', 'decoders', 'pick', 'pyramid',
+    'single_output',
+]  # fmt: skip
 
 ENTRY_POINTS = 'trt_perception.decoders'
 
@@ -42,6 +48,8 @@ def decoders() -> dict[str, Decoder]:
             decoder: Decoder = loaded() if isinstance(loaded, type) else loaded
             if decoder.layout in found:
                 raise ValueError(f"there is a decoder of layout '{decoder.layout}' already")
+            for part in ('recognise', 'decode'):
+                getattr(decoder, part)  # what it lacks shows here and not with the first frame
         except Exception as error:
             logging.getLogger(__name__).warning(
                 "decoder '%s' (%s) left out: %s: %s",

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_perception.core.decoders.base import corners, pyramid, single_output
-from trt_perception.core.detections import Candidates, Float
+from trt_perception.core.decoders.base import corners, pick, pyramid, single_output
+from trt_perception.core.detections import Candidates, Float, Selection
 from trt_perception.core.model_spec import ModelSpec, Signature, TensorInfo
 from trt_perception.core.nms import best_first
 
@@ -23,8 +24,8 @@ _IMAGENET = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}
 class Detr:
     """Logits (1, Q, C) and boxes (1, Q, 4): centre and size in 0..1 of the input.
 
-    Every query and class is a candidate, with the logit's sigmoid for score, as in the
-    post-processing of Deformable DETR, DINO, RT-DETR, D-FINE and DEIM.
+    The score is the logit's sigmoid, and with ``multi_label`` every query and class is a candidate,
+    as in the post-processing of Deformable DETR, DINO, RT-DETR, D-FINE and DEIM.
     """
 
     layout = 'detr'
@@ -33,14 +34,12 @@ class Detr:
         return _recognise_logits_and_boxes(signature)
 
     def decode(
-        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, score_threshold: float
+        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, selection: Selection
     ) -> Candidates:
-        logits, boxes = outputs[0][0], outputs[1][0]
-        scores = _sigmoid(logits)
-        queries, class_ids = np.nonzero(scores >= score_threshold)
-        best = scores[queries, class_ids]
-        found = Candidates(_in_pixels(boxes[queries], spec), best, class_ids.astype(np.int32))
-        return best_first(found, len(logits))
+        scores = _sigmoid(outputs[0][0])
+        keep, class_ids = pick(scores, selection)
+        boxes = _in_pixels(outputs[1][0, keep], spec)
+        return best_first(Candidates(boxes, scores[keep, class_ids], class_ids), len(scores))
 
 
 class DetrSoftmax:
@@ -54,13 +53,12 @@ class DetrSoftmax:
         return fields and {**fields, **_IMAGENET, 'num_classes': fields['num_classes'] - 1}
 
     def decode(
-        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, score_threshold: float
+        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, selection: Selection
     ) -> Candidates:
         scores = _softmax(outputs[0][0])[:, :-1]
-        best = scores.max(axis=1)
-        keep = np.flatnonzero(best >= score_threshold)
-        class_ids = scores[keep].argmax(axis=1).astype(np.int32)
-        return Candidates(_in_pixels(outputs[1][0][keep], spec), best[keep], class_ids)
+        keep, class_ids = pick(scores, dataclasses.replace(selection, multi_label=False))
+        boxes = _in_pixels(outputs[1][0, keep], spec)
+        return Candidates(boxes, scores[keep, class_ids], class_ids)
 
 
 class DetrEndToEnd:
@@ -94,11 +92,11 @@ class DetrEndToEnd:
         }
 
     def decode(
-        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, score_threshold: float
+        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, selection: Selection
     ) -> Candidates:
         labels, boxes, scores = (o[0] for o in outputs)
         found = Candidates(boxes, scores, labels.astype(np.int32))
-        return found.take(scores >= score_threshold)
+        return found.take(scores >= selection.score_threshold)
 
 
 class RtDetrUltralytics:
@@ -118,14 +116,12 @@ class RtDetrUltralytics:
         return {'num_classes': shape[1] - 4, 'resize': 'stretch', 'nms': False}
 
     def decode(
-        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, score_threshold: float
+        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, selection: Selection
     ) -> Candidates:
         rows = outputs[0][0]
-        best = rows[:, 4:].max(axis=1)
-        keep = best >= score_threshold
-        rows, best = rows[keep], best[keep]
-        class_ids = rows[:, 4:].argmax(axis=1).astype(np.int32)
-        return best_first(Candidates(_in_pixels(rows[:, :4], spec), best, class_ids), len(rows))
+        keep, class_ids = pick(rows[:, 4:], selection)
+        boxes = _in_pixels(rows[keep, :4], spec)
+        return best_first(Candidates(boxes, rows[keep, 4 + class_ids], class_ids), len(rows))
 
 
 def _recognise_logits_and_boxes(signature: Signature) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_perception.core.decoders.base import pyramid, single_output
-from trt_perception.core.detections import Candidates
+from trt_perception.core.detections import Candidates, Selection
 from trt_perception.core.model_spec import ModelSpec, Signature
 
 #: No exporter lets through more boxes than this by default, and few cells are no mistake for one.
@@ -33,10 +33,10 @@ class EndToEnd:
         return {'num_classes': 0, 'nms': False}
 
     def decode(
-        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, score_threshold: float
+        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, selection: Selection
     ) -> Candidates:
         rows = outputs[0][0]
-        rows = rows[rows[:, 4] >= score_threshold]
+        rows = rows[rows[:, 4] >= selection.score_threshold]
         return Candidates(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int32))
 
 
@@ -70,9 +70,9 @@ class EfficientNms:
         return {'num_classes': 0, 'nms': False, 'outputs': order}
 
     def decode(
-        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, score_threshold: float
+        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, selection: Selection
     ) -> Candidates:
         count = int(outputs[0].reshape(-1)[0])
         boxes, scores, class_ids = (o[0, :count] for o in outputs[1:])
         found = Candidates(boxes, scores, class_ids.astype(np.int32))
-        return found.take(scores >= score_threshold)
+        return found.take(scores >= selection.score_threshold)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_perception.core.decoders.base import corners, pyramid, single_output
-from trt_perception.core.detections import Candidates, Float
+from trt_perception.core.decoders.base import corners, pick, pyramid, single_output
+from trt_perception.core.detections import Candidates, Float, Int, Selection
 from trt_perception.core.model_spec import ModelSpec, Signature
 
 
@@ -30,14 +30,11 @@ class YoloV8:
         return {'num_classes': shape[0] - 4}
 
     def decode(
-        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, score_threshold: float
+        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, selection: Selection
     ) -> Candidates:
-        scores = outputs[0][0, 4:]
-        # The maximum is cheap over all cells, the class behind it only over the few that stay.
-        best = scores.max(axis=0)
-        keep = np.flatnonzero(best >= score_threshold)
-        boxes = corners(outputs[0][0, :4, keep])
-        return Candidates(boxes, best[keep], scores[:, keep].argmax(axis=0).astype(np.int32))
+        cells = outputs[0][0].T
+        keep, class_ids = pick(cells[:, 4:], selection)
+        return Candidates(corners(cells[keep, :4]), cells[keep, 4 + class_ids], class_ids)
 
 
 class YoloV5:
@@ -52,10 +49,10 @@ class YoloV5:
         return {'num_classes': shape[1] - 5}
 
     def decode(
-        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, score_threshold: float
+        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, selection: Selection
     ) -> Candidates:
-        rows, scores, class_ids = _objects(outputs[0][0], score_threshold)
-        return Candidates(corners(rows[:, :4]), scores, class_ids)
+        keep, scores, class_ids = _objects(outputs[0][0], selection)
+        return Candidates(corners(outputs[0][0, keep, :4]), scores, class_ids)
 
 
 class YoloX:
@@ -67,10 +64,10 @@ class YoloX:
         return None if _has_exp(signature) is False else _recognise_yolox(signature, width, height)
 
     def decode(
-        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, score_threshold: float
+        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, selection: Selection
     ) -> Candidates:
-        rows, scores, class_ids = _objects(outputs[0][0], score_threshold)
-        return Candidates(corners(rows[:, :4]), scores, class_ids)
+        keep, scores, class_ids = _objects(outputs[0][0], selection)
+        return Candidates(corners(outputs[0][0, keep, :4]), scores, class_ids)
 
 
 class YoloXRaw:
@@ -82,16 +79,14 @@ class YoloXRaw:
         return None if _has_exp(signature) else _recognise_yolox(signature, width, height)
 
     def decode(
-        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, score_threshold: float
+        self, outputs: Sequence[NDArray[Any]], spec: ModelSpec, selection: Selection
     ) -> Candidates:
         grid, stride = _cells(len(outputs[0][0]), spec.width, spec.height)
-        keep = np.flatnonzero(outputs[0][0, :, 4] >= score_threshold)
-        rows, scores, class_ids, inner = _scored(outputs[0][0, keep], score_threshold)
-        cells = keep[inner]
-        boxes = np.empty((len(rows), 4), np.float32)
-        boxes[:, :2] = (rows[:, :2] + grid[cells]) * stride[cells]
+        keep, scores, class_ids = _objects(outputs[0][0], selection)
+        boxes = outputs[0][0, keep, :4]
+        boxes[:, :2] = (boxes[:, :2] + grid[keep]) * stride[keep]
         # A garbage exponent must not overflow into a warning on every frame.
-        boxes[:, 2:] = np.exp(np.minimum(rows[:, 2:4], 20)) * stride[cells]
+        boxes[:, 2:] = np.exp(np.minimum(boxes[:, 2:], 20)) * stride[keep]
         return Candidates(corners(boxes), scores, class_ids)
 
 
@@ -112,19 +107,13 @@ def _recognise_yolox(signature: Signature, width: int, height: int) -> dict[str,
     }
 
 
-def _scored(
-    rows: Float, score_threshold: float
-) -> tuple[Float, Float, NDArray[np.int32], NDArray[np.intp]]:
-    """Rows whose objectness times best class reaches the threshold, and which they were."""
-    best = rows[:, 5:].max(axis=1) * rows[:, 4]
-    inner = np.flatnonzero(best >= score_threshold)
-    rows = rows[inner]
-    return rows, best[inner], rows[:, 5:].argmax(axis=1).astype(np.int32), inner
-
-
-def _objects(rows: Float, score_threshold: float) -> tuple[Float, Float, NDArray[np.int32]]:
+def _objects(rows: Float, selection: Selection) -> tuple[NDArray[np.intp], Float, Int]:
+    """Rows whose objectness times class score is wanted, with that score and its class."""
     # Class scores are at most 1, so objectness alone bounds the product and is quick to look at.
-    return _scored(rows[rows[:, 4] >= score_threshold], score_threshold)[:3]
+    near = np.flatnonzero(rows[:, 4] >= selection.score_threshold)
+    scores = rows[near, 5:] * rows[near, 4:5]
+    keep, class_ids = pick(scores, selection)
+    return near[keep], scores[keep, class_ids], class_ids
 
 
 @lru_cache(maxsize=8)

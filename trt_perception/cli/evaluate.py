@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``trt-perception evaluate``: the accuracy of a model on a COCO data set."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trt_perception.replay.evaluation import Evaluation
+
+_DESCRIPTION = """\
+Measure the accuracy (COCO mAP) of a detector as it will run: every picture goes through the
+preprocessing, engine and decoder that a camera's images go through, and the boxes are compared with
+what is annotated.
+
+  trt-perception evaluate --model yolov8n.onnx --coco instances_val2017.json --images val2017
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Tell the command line what this command takes."""
+    parser = commands.add_parser(
+        'evaluate',
+        help='measure the accuracy of a model on a COCO data set',
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    add('--model', type=Path, required=True, metavar='FILE', help='ONNX file of the detector')
+    add(
+        '--coco',
+        type=Path,
+        required=True,
+        metavar='FILE',
+        help="what is annotated: COCO's instances_*.json",
+    )
+    add('--images', type=Path, required=True, metavar='DIR', help='folder of the pictures')
+    add(
+        '--labels',
+        default='',
+        metavar='FILE',
+        help='class names: a text file with a name a line, a YAML file, or coco (default: those'
+        ' that the model carries, else the order of the categories)',
+    )
+    add(
+        '--backend',
+        default='auto',
+        metavar='NAME',
+        help='what runs the network: auto, onnxruntime or tensorrt (default: auto)',
+    )
+    add(
+        '--threads',
+        type=_whole(0, 256),
+        default=0,
+        metavar='N',
+        help='CPU threads of one inference (default: one a core)',
+    )
+    add(
+        '--score-threshold',
+        type=_share,
+        metavar='S',
+        help='lowest score that counts (default: that of published figures, 0.001)',
+    )
+    add('--limit', type=_whole(1, 10**9), metavar='N', help='take only the first N pictures')
+    add(
+        '--json',
+        default='',
+        metavar='FILE',
+        help='write all that was measured to a file; - prints it instead of the table',
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate and report.
+
+    Raises:
+        PerceptionError: a file is missing or wrong, or the model does not fit the data set.
+    """
+    from trt_perception.core.files import check_writable, sha256, write_atomically
+    from trt_perception.replay.coco import CocoDataset
+    from trt_perception.replay.evaluation import COCO_SELECTION, evaluate
+    from trt_perception.runtime.pipeline import open_pipeline
+    from trt_perception.runtime.versions import versions
+
+    if arguments.json not in ('', '-'):
+        check_writable(Path(arguments.json))
+    dataset = CocoDataset(arguments.coco, arguments.images, arguments.limit)
+    pipeline = open_pipeline(
+        arguments.model,
+        labels=arguments.labels,
+        backend=arguments.backend,
+        threads=arguments.threads,
+    )
+    selection = COCO_SELECTION
+    if arguments.score_threshold is not None:
+        selection = dataclasses.replace(selection, score_threshold=arguments.score_threshold)
+    with contextlib.closing(pipeline), _progress(len(dataset.pictures)) as on_picture:
+        evaluation = evaluate(pipeline, dataset, selection, on_picture)
+    report = {
+        'model': {'path': str(arguments.model), 'sha256': sha256(arguments.model)},
+        'spec': pipeline.spec.to_dict(),
+        'data_set': {'annotations': str(arguments.coco), 'images': str(arguments.images)},
+        **evaluation.to_dict(),
+        'versions': versions(),
+    }
+    text = json.dumps(report, indent=2) + '\n'
+    if arguments.json == '-':
+        print(text, end='')
+        return 0
+    _print_tables(evaluation, arguments.model.name)
+    if arguments.json:
+        write_atomically(Path(arguments.json), text)
+    return 0
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """A bar with the time left, or one line where nobody watches; gives what moves it on."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        print(f'evaluating {total} pictures', file=sys.stderr, flush=True)
+        yield lambda: None
+        return
+    count = TextColumn('{task.completed:.0f} of {task.total:.0f} pictures')
+    with Progress(BarColumn(), count, TimeRemainingColumn(), console=console) as progress:
+        task = progress.add_task('', total=total)
+        yield lambda: progress.advance(task)
+
+
+def _print_tables(evaluation: Evaluation, model: str) -> None:
+    """The classes, best first, then the whole: what matters most ends next to the prompt."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    accuracy, missing = evaluation.accuracy, evaluation.classes
+    shown = [c for c in accuracy.classes if c.ap is not None]
+    shown.sort(key=lambda c: c.ap or 0.0, reverse=True)
+    classes = Table('class', box=SIMPLE)
+    for heading in ('objects', 'AP', 'AP50'):
+        classes.add_column(heading, justify='right')
+    for name, objects, ap, ap50 in shown:
+        classes.add_row(name, str(objects), _percent(ap), _percent(ap50))
+    whole = Table(show_header=False, box=None)
+    whole.add_row('model', model)
+    whole.add_row('mAP', _percent(accuracy.map))
+    whole.add_row('mAP50', _percent(accuracy.map50))
+    whole.add_row(
+        'on',
+        f'{evaluation.pictures} pictures with {sum(c.objects for c in shown)} objects of'
+        f' {len(shown)} classes; {evaluation.detections} boxes of score'
+        f' {evaluation.selection.score_threshold:g} or more',
+    )
+    whole.add_row('ran', str(evaluation.engine))
+    stages = ', '.join(f'{stage} {ms:.1f} ms' for stage, ms in evaluation.stage_ms.items())
+    whole.add_row('median', f'{stages} (on {evaluation.engine.device})')
+    for whose, names in (
+        ('model', missing.unknown_classes),
+        ('data set', missing.unknown_categories),
+    ):
+        if names:
+            whole.add_row('not compared', f'only in the {whose}: {", ".join(names)}')
+    # Names are text: neither markup, nor emoji, nor numbers to be coloured.
+    console = Console(markup=False, emoji=False, highlight=False)
+    console.print(classes, whole)
+
+
+def _percent(share: float | None) -> str:
+    return '' if share is None else f'{100 * share:.1f}'
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _share(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= (number := float(text)) <= 1:
+            return number
+    raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to 1")

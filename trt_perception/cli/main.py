@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``trt-perception``.
+
+Only the standard library is imported before the arguments are read: help must not take the second
+that OpenCV and ONNX Runtime take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from trt_perception import __version__
+
+#: Modules beside this one, each with ``add_parser``, in the order of the help.
+COMMANDS = ('demo', 'evaluate')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a sub-command.
+
+    Args:
+        argv: arguments, without the program's name; None takes the process's own.
+
+    Returns:
+        The exit code: 0, 2 for a user's mistake, which is printed in one line, 130 for Ctrl-C.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal has no letters for must not cost the results.
+        sys.stdout.reconfigure(errors='backslashreplace')
+    try:
+        code = _run(_parser().parse_args(argv))
+        sys.stdout.flush()  # here, where a closed pipe is caught
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # who reads has read enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='trt-perception',
+        description='Object detection on recorded pictures and videos, without a robot. The nodes'
+        ' are started with ros2 run or ros2 launch.',
+        epilog='trt-perception COMMAND --help tells what a command takes, with an example.',
+    )
+    parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
+    commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
+    for name in COMMANDS:
+        importlib.import_module(f'trt_perception.cli.{name}').add_parser(commands)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        from trt_perception.core.errors import PerceptionError
+
+        code: int = arguments.run(arguments)
+    except ModuleNotFoundError as error:
+        extras = "pip install '.[desk,host,replay,evaluate]'"
+        print(f'error: {error}; where there is no rosdep, {extras} brings all', file=sys.stderr)
+        return 2
+    except PerceptionError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return code
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that matter: written whole or not at all, and known by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from trt_perception.core.errors import PerceptionError
+
+
+class FileError(PerceptionError):
+    """A file that cannot be written or read."""
+
+
+def check_writable(path: Path) -> None:
+    """See that `write_atomically` will be able to write here, before the work that it is for.
+
+    Raises:
+        FileError: it will not.
+    """
+    folder = path.parent
+    if path.is_dir():
+        raise FileError(f"'{path}' is a folder; give the name of a file")
+    if not folder.is_dir():
+        raise FileError(f"'{path}': there is no folder '{folder}'; create it first")
+    if not os.access(path if _is_special(path) else folder, os.W_OK):
+        raise FileError(f"'{path}' cannot be written: no permission")
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write a file so that nobody, and no power cut, ever sees a part of it.
+
+    Args:
+        path: replaced if it exists; a link stays one. Pipes and devices are written to as they are.
+        data: text is written as UTF-8.
+
+    Raises:
+        FileError: the system refuses.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    target = Path(os.path.realpath(path))
+    try:
+        if _is_special(target):
+            target.write_bytes(content)
+            return
+        temporary = target.with_name(f'.{secrets.token_hex(8)}.tmp')
+        try:
+            with temporary.open('xb') as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"'{path}' cannot be written: {error.strerror}") from None
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file's content, in hexadecimal.
+
+    Raises:
+        FileError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open('rb') as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise FileError(f"'{path}' cannot be read: {error.strerror}") from None
+    return digest.hexdigest()
+
+
+def _is_special(path: Path) -> bool:
+    # Renaming over /dev/null would take it away from the whole system.
+    return path.exists() and not path.is_file()
