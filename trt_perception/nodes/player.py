@@ -9,7 +9,6 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Any
 
-from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
@@ -60,7 +59,6 @@ class PlayerNode(Node):
         self.published = self.late = 0
         self.finished = False
         self.exit_code = 1  # until all is played
-        self._reliable = self._values['reliability'] == 'reliable'
         compressed = self._source.compressed
         topic = self.resolve_topic_name('image')
         self._topic = f'{topic}/compressed' if compressed else topic
@@ -69,9 +67,7 @@ class PlayerNode(Node):
             self._topic,
             QoSProfile(
                 depth=10,
-                reliability=(
-                    ReliabilityPolicy.RELIABLE if self._reliable else ReliabilityPolicy.BEST_EFFORT
-                ),
+                reliability=ReliabilityPolicy[self._values['reliability'].upper()],
             ),
         )
         many = self._source.count or 'an unknown number of'
@@ -96,6 +92,9 @@ class PlayerNode(Node):
         except PerceptionError as error:
             self.get_logger().error(str(error))
         finally:
+            # An image under way dies with its publisher. Fast DDS acknowledges the last one only
+            # seconds later, with its next heartbeat: there is nothing better to wait for.
+            self._stopping.wait(LINGER)
             late = f', {self.late} of them late' if self.late else ''
             self.get_logger().info(f'{self.published} images published{late}')
             self.finished = True
@@ -111,11 +110,6 @@ class PlayerNode(Node):
                 return
             self.late += wait < 0 and due > 0
             self._publish(frame)
-        # An image under way dies with its publisher.
-        if self._reliable:
-            self._publisher.wait_for_all_acked(Duration(seconds=LINGER))
-        else:
-            self._stopping.wait(LINGER)
 
     def _wait_for_subscribers(self, wanted: int) -> None:
         for look in count():
