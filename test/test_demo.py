@@ -33,7 +33,7 @@ from trt_perception.cli.demo import add_parser
 parser = argparse.ArgumentParser()
 add_parser(parser.add_subparsers(required=True))
 args = parser.parse_args()
-sys.exit(args.func(args))
+sys.exit(args.run(args))
 """
 TIMEOUT = 120.0
 
