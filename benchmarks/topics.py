@@ -18,6 +18,7 @@ from typing import Any
 
 from trt_perception.cli.child import Child
 from trt_perception.cli.demo_listener import Listener
+
 from trt_perception.ros.fastdds import profile_environment
 
 

@@ -27,14 +27,7 @@ pytest.importorskip('rich')
 from trt_perception.replay.bag_writer import write_bag
 from trt_perception.replay.sources import open_source
 
-MAIN = """
-import argparse, sys
-from trt_perception.cli.demo import add_parser
-parser = argparse.ArgumentParser()
-add_parser(parser.add_subparsers(required=True))
-args = parser.parse_args()
-sys.exit(args.run(args))
-"""
+COMMAND = [sys.executable, '-m', 'trt_perception.cli.main', 'demo']
 TIMEOUT = 120.0
 
 
@@ -50,7 +43,7 @@ class Demo:
             env['ROS_DOMAIN_ID'] = str(domain_id)
         key, _, value = self._mark.partition('=')
         self._process = subprocess.Popen(
-            [sys.executable, '-c', MAIN, 'demo', *map(str, args)],
+            [*COMMAND, *map(str, args)],
             env={**env, key: value},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
