@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -331,7 +332,11 @@ def test_classes(spec: ModelSpec | None, classes: list[str], ids: set[int] | Non
         (SPEC, ['car', 'bus'], "classes: the model has no class 'bus', it has car, dog, 3, a"),
         (SPEC, ['4'], "classes: the model has no class '4', it has car, dog, 3, a"),
         (SPEC, ['-1'], "classes: the model has no class '-1', it has car, dog, 3, a"),
-        (SPEC, ['Car'], "classes: the model has no class 'Car', it has car, dog, 3, a"),
+        (
+            SPEC,
+            ['Car'],
+            "classes: the model has no class 'Car', it has car, dog, 3, a; did you mean 'car'?",
+        ),
         (SPEC, [''], "classes: the model has no class '', it has car, dog, 3, a"),
         (SPEC, ['\n'], r"classes: the model has no class '\n', it has car, dog, 3, a"),
         (BARE, ['4'], "classes: the model has no class '4', it has numbers below 4"),
@@ -343,6 +348,13 @@ def test_classes(spec: ModelSpec | None, classes: list[str], ids: set[int] | Non
 )
 def test_no_such_class(spec: ModelSpec | None, classes: list[str], words: str) -> None:
     assert refusal(lambda: select(spec, classes=classes)) == words
+
+
+def test_no_such_class_of_many() -> None:
+    names = tuple(f'class {k}' for k in range(80))
+    spec = dataclasses.replace(SPEC, class_names=names, num_classes=80)
+    words = refusal(lambda: select(spec, classes=['klass 42']))
+    assert words.endswith("class 9 and 70 more (topic label_info); did you mean 'class 42'?")
 
 
 @pytest.mark.parametrize(

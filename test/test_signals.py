@@ -70,8 +70,9 @@ def test_during_a_long_inference(world: World, tmp_path: Path, sent: signal.Sign
     camera = Camera(world)
     process = start('detector', world.domain_id, *parameters(model=model, threads=1))
     camera.until_heard()
-    camera.send(picture())
-    time.sleep(0.5)
+    for _ in range(10):  # the first may come before the other side is ready
+        camera.send(picture())
+        time.sleep(0.05)
     process.send_signal(sent)
     process.send_signal(sent)  # impatience changes nothing
     assert ended(process, sent.name)[0] == 0

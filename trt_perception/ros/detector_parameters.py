@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from trt_perception.ros.parameters import Parameter, ParameterError
 from trt_perception.runtime.pipeline import BACKENDS
 
 _ALL_CLASSES = '*'
+_SHOWN = 10  # names of classes in a message
 _SELECTION = Selection()
 
 DETECTOR = (
@@ -78,10 +80,20 @@ def _class_ids(classes: list[str], spec: ModelSpec | None) -> frozenset[int] | N
         elif number >= 0 and (number < spec.num_classes or not spec.num_classes):
             found.add(number)
         else:
-            numbers = f'numbers below {spec.num_classes}' if spec.num_classes else 'numbers only'
-            have = ', '.join(spec.class_names) or numbers
-            raise ParameterError(f'classes: the model has no class {name!r}, it has {have}')
+            raise ParameterError(
+                f'classes: the model has no class {name!r}, it has {_told(spec, name)}'
+            )
     return frozenset(found)
+
+
+def _told(spec: ModelSpec, wanted: str) -> str:
+    """The classes of a model, the one that was meant before all."""
+    if not spec.class_names:
+        return f'numbers below {spec.num_classes}' if spec.num_classes else 'numbers only'
+    shown, more = spec.class_names[:_SHOWN], spec.class_names[_SHOWN:]
+    told = ', '.join(shown) + (f' and {len(more)} more (topic label_info)' if more else '')
+    close = difflib.get_close_matches(wanted, spec.class_names, 1)
+    return f"{told}; did you mean '{close[0]}'?" if close else told
 
 
 def _region(numbers: list[int]) -> Region:
