@@ -105,7 +105,7 @@ class Display:
                     table.add_row(other, str(detector[other]))
         table.add_row('in the video', str(summary['frames']['annotated']))
         if summary['fps']:
-            table.add_row('per second', f'{summary["fps"]:.1f}')
+            table.add_row('out per second', f'{summary["fps"]:.1f}')
         return table
 
     def _of_all(self) -> str:
