@@ -38,9 +38,9 @@ class Demo:
         # Whoever carries this belongs to it.
         self._mark = f'DEMO_OF_A_TEST={uuid.uuid4()}'
         env = dict(os.environ)
-        env.pop('ROS_DOMAIN_ID', None)
+        env['ROS_DOMAIN_ID'] = '9999'  # that of a robot, which is left alone
         if domain_id is not None:
-            env['ROS_DOMAIN_ID'] = str(domain_id)
+            args += ('--domain', str(domain_id))
         key, _, value = self._mark.partition('=')
         self._process = subprocess.Popen(
             [*COMMAND, *map(str, args)],

@@ -367,6 +367,10 @@ def test_a_model_that_is_not_there(world: World, two: Path, tmp_path: Path) -> N
     world.until(lambda: robot.status().level == DiagnosticStatus.ERROR)
     assert 'absent.onnx' in robot.status().message
     assert robot.state() == 'unconfigured'
+    for where, words in (('~nobody-at-all/m', 'home folder'), ('m' * 300, 'File name too long')):
+        assert robot.set(model=where) == ''
+        assert not robot.change('configure')
+        world.until(lambda w=words: w in robot.status().message)
     assert robot.set(model='') == ''
     assert not robot.change('configure')
     world.until(lambda: 'model is empty' in robot.status().message)
@@ -391,6 +395,7 @@ def test_an_error_in_a_transition(world: World, two: Path, monkeypatch: pytest.M
         patch.setattr('trt_perception.nodes.detector.open_pipeline', break_down)
         assert not robot.change('configure')
     world.until(lambda: robot.status().level == DiagnosticStatus.ERROR)
+    assert robot.status().message == 'on_configure failed: RuntimeError: out of luck'
     assert robot.state() == 'unconfigured'
     assert robot.change('configure')
     with monkeypatch.context() as patch:
@@ -521,10 +526,13 @@ def problem(robot: Robot, words: str) -> None:
 
 
 def test_nobody_publishes(world: World, two: Path) -> None:
+    log = world.subscribe(Log, '/rosout', QoSProfile(depth=100))
     robot = Robot(world, two)
     problem(robot, 'nobody publishes /image or /image/compressed; start the camera')
     Camera(world).until_heard()
     problem(robot, 'no image for')
+    # Said in the log once, when it began.
+    world.until(lambda: sum('nobody publishes /image' in m.msg for m in log) == 1)
 
 
 def test_a_quality_of_service_that_does_not_match(world: World, two: Path) -> None:

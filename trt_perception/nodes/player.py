@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 from itertools import count
-from pathlib import Path
 from time import monotonic_ns
 from typing import Any
 
@@ -14,6 +13,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from trt_perception.core import Frame, PerceptionError
+from trt_perception.core.files import user_path
 from trt_perception.replay.sources import open_source, timeline
 from trt_perception.ros import parameters
 from trt_perception.ros.images import compressed_msg, image_msg
@@ -22,6 +22,8 @@ from trt_perception.ros.recording_parameters import PLAYER
 
 #: Seconds that the last image gets to reach its subscribers.
 LINGER = 1.0
+#: Seconds that the subscribers waited for get to be ready.
+SETTLE = 0.5
 
 
 class PlayerNode(Node):
@@ -54,7 +56,7 @@ class PlayerNode(Node):
         self._values = parameters.values(self, PLAYER)
         if not self._values['input']:
             raise ParameterError('input: is empty; give a video, a rosbag2 or a folder of pictures')
-        path = Path(self._values['input']).expanduser()
+        path = user_path(self._values['input'])
         self._source = open_source(path, self._values['topic'])
         self.published = self.late = 0
         self.finished = False
@@ -115,6 +117,8 @@ class PlayerNode(Node):
         for look in count():
             have = self._publisher.get_subscription_count()
             if have >= wanted:
+                # They may know of this publisher a moment later than it knows of them.
+                self._stopping.wait(SETTLE if wanted else 0)
                 return
             if look % 100 == 50:
                 self.get_logger().info(

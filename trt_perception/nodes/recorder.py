@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -15,7 +14,7 @@ from rclpy.node import Node
 from vision_msgs.msg import Detection2DArray
 
 from trt_perception.core import Frame, FrameError, PerceptionError, Stamp
-from trt_perception.core.files import write_atomically
+from trt_perception.core.files import user_path, write_atomically
 from trt_perception.replay.pairing import Found, Pair, Pairing
 from trt_perception.replay.recording import SUMMARY, Recording
 from trt_perception.ros import parameters
@@ -55,7 +54,7 @@ class RecorderNode(Node):
         values = parameters.values(self, RECORDER)
         self.finished = False
         self.exit_code = 0
-        self._folder = Path(values['output']).expanduser()
+        self._folder = user_path(values['output'])
         self._idle_timeout = values['idle_timeout']
         self._recording = Recording(self._folder, values['pictures'])
         self._pairing = Pairing()

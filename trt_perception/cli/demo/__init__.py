@@ -48,6 +48,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         ' that the model carries)',
     )
     add('--topic', default='', metavar='NAME', help='of a bag with several image topics')
+    add(
+        '--domain',
+        type=int,
+        choices=range(233),
+        metavar='ID',
+        help='ROS domain, to look on with other tools (default: one of its own)',
+    )
     add('--rate', default='0', metavar='HZ', help='images a second (default: as recorded)')
 
 

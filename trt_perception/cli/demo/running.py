@@ -14,6 +14,7 @@ from trt_perception.cli.demo.child import Child
 from trt_perception.cli.demo.display import Display
 from trt_perception.cli.demo.listener import Listener
 from trt_perception.core import PerceptionError
+from trt_perception.core.files import user_path
 from trt_perception.nodes.main import Stop
 from trt_perception.replay.recording import SUMMARY
 from trt_perception.replay.sources import open_source
@@ -62,8 +63,9 @@ def run_demo(arguments: argparse.Namespace, stop: Stop) -> int:
     plan = _check(arguments)
     if stop.requested:
         return INTERRUPTED
-    # One that is not the user's robot's; the children inherit it.
-    os.environ.setdefault('ROS_DOMAIN_ID', str(os.getpid() % 101 + 1))
+    # One that is not the user's robot's, whose camera topic this would be; the children inherit it.
+    own = os.getpid() % 101 + 1
+    os.environ['ROS_DOMAIN_ID'] = str(own if arguments.domain is None else arguments.domain)
     children: list[Child] = []
     with Listener() as listener, Display(plan.images) as display:
         if not plan.named:
@@ -100,8 +102,7 @@ def _check(arguments: argparse.Namespace) -> Plan:
     """
     rate = next(p for p in PLAYER if p.name == 'rate').parse(arguments.rate)
     model, recording, output = (
-        path.expanduser().absolute()
-        for path in (arguments.model, arguments.input, arguments.output)
+        user_path(path).absolute() for path in (arguments.model, arguments.input, arguments.output)
     )
     spec = load_spec(model, arguments.labels)
     source = open_source(recording, arguments.topic)
