@@ -219,9 +219,12 @@ def test_a_bad_picture_in_diagnostics(world: World, two: Path) -> None:
 def test_services_answer_during_a_long_inference(world: World, slow: Path) -> None:
     robot = Robot(world, slow, image_depth=100)
     camera = Camera(world).until_heard()
-    for number in range(10):
-        camera.send(picture(number))
     received = robot.node._monitor.values
+    camera.send(picture(0))
+    world.until(lambda: received()['received'] == 1, 'the first image')
+    world.until(lambda: robot.node._stream._worker._waiting is None, 'it is being looked at')
+    for number in range(1, 10):
+        camera.send(picture(number))
     world.until(lambda: received()['received'] == 10, 'images')
     assert robot.state() == 'active'
     assert robot.set(score_threshold=0.3) == ''
@@ -229,7 +232,7 @@ def test_services_answer_during_a_long_inference(world: World, slow: Path) -> No
     # All of that while the first image was still being looked at.
     assert received()['published'] == 0
     world.until(lambda: len(robot.detections) == 2, 'two detections')
-    assert robot.detections[1].header.stamp.sec == 9  # the latest of those that came meanwhile
+    assert [d.header.stamp.sec for d in robot.detections] == [0, 9]
     counts = robot.until_counted(received=10)
     assert (counts['published'], counts['dropped']) == (2, 8)
 
