@@ -79,7 +79,7 @@ class Bank:
 def _panorama(rng: Rng) -> NDArray[np.float32]:
     """Sky, and a skyline of hills, trees and buildings."""
     height, width = 256, 1024
-    cloud = cv2.resize(noise.fractal(rng, 3, 6, 0.6), (width, height // 2))
+    cloud = cv2.resize(noise.fractal(rng, 4, 6, 0.6), (width, height // 2))
     zenith = np.array(hsv(rng.uniform(0.53, 0.62), rng.uniform(0.1, 0.7), rng.uniform(0.5, 0.95)))
     rim = np.array(grey(rng, 0.55, 0.95))
     up = np.linspace(1, 0, height // 2)[:, None, None] ** 0.7

@@ -30,7 +30,7 @@ class Camera:
     pitch: float
     roll: float
     focal: float
-    finer: float = 1.5
+    finer: float = 1.25
 
     @property
     def size(self) -> tuple[int, int]:

@@ -38,9 +38,8 @@ def marker_board(rng: Rng) -> Print:
             x, y = (int(margin + k * pitch + gap / 2) for k in (i, j))
             side = int(pitch - gap)
             sheet[y : y + side, x : x + side] = marker(rng, side)
-    tone = black + sheet.astype(np.float32) / 255 * (white - black)
-    tone *= 0.85 + 0.15 * noise.fractal(rng, 2, 4)
-    return _rgb(tone)
+    tone = cv2.convertScaleAbs(sheet, alpha=(white - black) / 255, beta=float(black))
+    return np.repeat(tone[..., None], 3, axis=2)
 
 
 def chessboard(rng: Rng) -> Print:
@@ -83,7 +82,7 @@ def sign(rng: Rng) -> Print:
 def label(rng: Rng) -> Print:
     """A shipping label with a bar code or a square code on brown board."""
     sheet = np.full((SIDE, SIDE, 3), np.array(around(rng, (0.42, 0.30, 0.19), 0.2)) * 255, np.float32)
-    sheet *= (0.85 + 0.25 * noise.fractal(rng, 3, 5))[..., None]
+    sheet *= (0.85 + 0.25 * noise.fractal(rng, 4, 5))[..., None]
     tape = int(rng.uniform(150, 350))
     sheet[tape : tape + int(rng.integers(20, 70))] *= around(rng, (1.2, 1.15, 1.0), 0.1)
     x, y = rng.integers(40, 230, 2)
@@ -110,7 +109,7 @@ def stripes(rng: Rng) -> Print:
     pairs = ((hsv(0.13, 0.9, 0.95), (0.03, 0.03, 0.03)), (hsv(0.0, 0.9, 0.8), (0.85, 0.85, 0.85)))
     a, b = pairs[rng.integers(2)]
     wave = (x + y * rng.choice([-1, 1])) * int(rng.integers(2, 5)) % 1
-    dirt = 1 - 0.4 * noise.fractal(rng, 3, 6)
+    dirt = 1 - 0.4 * noise.fractal(rng, 4, 6)
     picture = noise.mix(around(rng, a), b, (wave > 0.5).astype(np.float32)) * dirt[..., None]
     return (np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
@@ -125,7 +124,3 @@ def vest(rng: Rng) -> Print:
     for x in range(SIDE // 8, SIDE, SIDE // 4):
         sheet[: SIDE // 2, x - 14 : x + 14] = (150, 155, 160)
     return np.clip(sheet, 0, 255).astype(np.uint8)
-
-
-def _rgb(tone: NDArray[np.float32]) -> Print:
-    return np.repeat(np.clip(tone, 0, 255).astype(np.uint8)[..., None], 3, axis=2)

@@ -104,10 +104,16 @@ def upright_to(direction: ArrayLike) -> Array:
     return np.stack((x, np.cross(z, x), z), axis=1)
 
 
+def face_normals(corners: Array) -> Array:
+    """(N, 3) of quadrilaterals (N, 4, 3), outward, twice their area long."""
+    a, b = (corners[:, 2] - corners[:, 0]).T, (corners[:, 3] - corners[:, 1]).T
+    return np.stack((a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]), axis=1)
+
+
 def faces(points: ArrayLike, material: Material, uv: ArrayLike | None = None) -> Mesh:
     """Flat faces (N, 4, 3); texture coordinates run along the first and the last edge."""
     corners = np.asarray(points, float).reshape(-1, 4, 3)
-    normal = np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
+    normal = face_normals(corners)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     if uv is not None:
         placed = np.asarray(uv, float).reshape(-1, 4, 2)
@@ -179,31 +185,38 @@ def revolve(
     angle = np.linspace(0, 2 * np.pi, segments + 1)
     ring = np.stack((np.cos(angle), np.sin(angle)), axis=1)
     step = np.diff(line, axis=0)
-    slope = np.stack((step[:, 1], -step[:, 0]), axis=1)
-    slope /= np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-9)
-    joint = np.vstack((slope[:1], slope[:-1] + slope[1:], slope[-1:]))
-    joint /= np.maximum(np.linalg.norm(joint, axis=1, keepdims=True), 1e-9)
-    climbed = np.concatenate(([0.0], np.cumsum(np.linalg.norm(step, axis=1))))
-    parts = []
-    for i in range(pieces):
-        lower, upper = (joint[i], joint[i + 1]) if smooth_along else (slope[i], slope[i])
-        around = angle / (2 * np.pi)
-        up = 1 - climbed / max(climbed[-1], 1e-9)
-        if each[i].size:
-            around = around * np.ceil(2 * np.pi * line[:, 0].max() / each[i].size)
-            up = -climbed / each[i].size
-        corners, normals, uv = [], [], []
-        for k, end, normal in ((i, 0, lower), (i, 1, lower), (i + 1, 1, upper), (i + 1, 0, upper)):
-            turn = ring[1:] if end else ring[:-1]
-            height = np.full((segments, 1), line[k, 1])
-            corners.append(np.hstack((turn * line[k, 0], height)))
-            normals.append(np.hstack((turn * normal[0], np.full((segments, 1), normal[1]))))
-            across = around[1:] if end else around[:-1]
-            uv.append(np.stack((across, np.full(segments, up[k])), axis=1))
-        if line[i, 0] == 0:  # the degenerate edge comes last
-            corners, normals, uv = corners[2:] + corners[:2], normals[2:] + normals[:2], uv[2:] + uv[:2]
-        parts.append(_mesh(np.stack(corners, 1), np.stack(normals, 1), np.stack(uv, 1), each[i]))
-    return join(parts)
+    length = np.sqrt((step**2).sum(axis=1))
+    slope = np.stack((step[:, 1], -step[:, 0]), axis=1) / np.maximum(length, 1e-9)[:, None]
+    ends = np.stack((slope, slope), axis=1)
+    if smooth_along:
+        ends[:-1, 1] = ends[1:, 0] = slope[:-1] + slope[1:]
+        ends /= np.maximum(np.sqrt((ends**2).sum(axis=-1, keepdims=True)), 1e-9)
+    climbed = np.concatenate(([0.0], np.cumsum(length)))
+    size = np.array([m.size for m in each])
+    times = np.where(size > 0, np.ceil(2 * np.pi * line[:, 0].max() / np.maximum(size, 1e-9)), 1.0)
+    # Corners go up around the piece: low, low, high, high.
+    points, normals = np.empty((2, pieces, segments, 4, 3))
+    uv = np.empty((pieces, segments, 4, 2))
+    for corner, (high, turned) in enumerate(((0, 0), (0, 1), (1, 1), (1, 0))):
+        turn = ring[turned : turned + segments]
+        radius, z = line[high : high + pieces, 0], line[high : high + pieces, 1]
+        points[:, :, corner, :2] = radius[:, None, None] * turn
+        points[:, :, corner, 2] = z[:, None]
+        normals[:, :, corner, :2] = ends[:, high, 0][:, None, None] * turn
+        normals[:, :, corner, 2] = ends[:, high, 1][:, None]
+        uv[:, :, corner, 0] = times[:, None] * (angle[turned : turned + segments] / (2 * np.pi))
+        up = climbed[high : high + pieces]
+        uv[:, :, corner, 1] = np.where(
+            size > 0, -up / np.maximum(size, 1e-9), 1 - up / max(climbed[-1], 1e-9)
+        )[:, None]
+    pointed = line[:-1, 0] == 0
+    for values in (points, normals, uv):  # an edge without length comes last
+        values[pointed] = values[pointed][:, :, (2, 3, 0, 1)]
+    color = np.repeat([m.color for m in each], segments, axis=0)
+    surface = np.repeat([(m.texture, m.gloss, m.glow) for m in each], segments, axis=0)
+    return Mesh(
+        points.reshape(-1, 4, 3), normals.reshape(-1, 4, 3), uv.reshape(-1, 4, 2), color, surface.astype(float)
+    )
 
 
 def cylinder(

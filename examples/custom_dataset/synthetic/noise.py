@@ -22,25 +22,42 @@ def grid() -> tuple[Field, Field]:
     return np.broadcast_to(line, (SIDE, SIDE)), np.broadcast_to(line[:, None], (SIDE, SIDE))
 
 
-def smooth(values: Field) -> Field:
-    """A small grid (h, w), blown up with a smooth curve that wraps around."""
+def smooth(values: Field, side: int = SIDE) -> Field:
+    """A small grid (h, w), blown up to (side, side) with a smooth curve that wraps around.
+
+    The grid's sides divide ``side``.
+    """
     h, w = values.shape
+    fy, fx = side // h, side // w
     padded = cv2.copyMakeBorder(values, 2, 2, 2, 2, cv2.BORDER_WRAP)
-    x = np.broadcast_to((np.arange(SIDE, dtype=np.float32) + 0.5) * w / SIDE + 1.5, (SIDE, SIDE))
-    y = np.broadcast_to(((np.arange(SIDE, dtype=np.float32) + 0.5) * h / SIDE + 1.5)[:, None], (SIDE, SIDE))
-    return cv2.remap(padded, np.ascontiguousarray(x), np.ascontiguousarray(y), cv2.INTER_CUBIC)
+    large = cv2.resize(padded, ((w + 4) * fx, (h + 4) * fy), interpolation=cv2.INTER_CUBIC)
+    return large[2 * fy : 2 * fy + side, 2 * fx : 2 * fx + side]
 
 
-def fractal(rng: Rng, cells: int = 4, octaves: int = 5, rough: float = 0.55, stretch: tuple[int, int] = (1, 1)) -> Field:
-    """Clouds: octaves of random grids, the coarsest of ``cells`` a side, finer ones weaker."""
-    total = np.zeros((SIDE, SIDE), np.float32)
+def fractal(
+    rng: Rng, cells: int = 4, octaves: int = 5, rough: float = 0.55, stretch: tuple[int, int] = (1, 1)
+) -> Field:
+    """Clouds: octaves of random grids, the coarsest of ``cells`` a side, finer ones weaker.
+
+    ``cells`` and ``stretch`` are powers of two.
+    """
+    # What is coarse is summed on a coarse field, which is blown up once.
+    low = SIDE // 4
+    coarse, fine = np.zeros((low, low), np.float32), np.zeros((SIDE, SIDE), np.float32)
     for octave in range(octaves):
         w, h = (min(SIDE, cells * s << octave) for s in stretch)
-        total += rough**octave * smooth(rng.random((h, w), np.float32))
-        if min(w, h) == SIDE:
+        grid_ = rng.random((h, w), np.float32) * np.float32(rough**octave)
+        if max(w, h) <= low // 2:
+            coarse += smooth(grid_, low)
+        else:
+            fine += smooth(grid_)
+        if max(w, h) == SIDE:
             break
-    low, high = np.percentile(total[::8, ::8], (1, 99))
-    return np.clip((total - low) / (high - low + 1e-6), 0, 1)
+    fine += smooth(coarse)
+    bottom, top = np.percentile(fine[::16, ::16], (2, 98))
+    fine -= bottom
+    fine *= 1 / (top - bottom + 1e-6)
+    return np.clip(fine, 0, 1, out=fine)
 
 
 def grain(rng: Rng, size: float = 1.0) -> Field:

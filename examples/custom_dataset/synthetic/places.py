@@ -107,7 +107,7 @@ def _room(rng: Rng, bank: Bank, x0: float, x1: float, y0: float, y1: float, heig
 def _on_walls(rng: Rng, bank: Bank, x0: float, x1: float, end: float, height: float) -> list[Mesh]:
     """Doors, windows, signs, pipes."""
     parts = []
-    for _ in range(rng.integers(1, 6)):
+    for _ in range(rng.integers(1, 8)):
         what = rng.random()
         if what < 0.35:
             skin, size, base = bank.of(rng, 'paint', any_color(rng), 2.0), (rng.uniform(0.9, 3.0), rng.uniform(2.0, 3.0)), 0.0
@@ -260,7 +260,7 @@ def _outdoor_light(rng: Rng) -> Light:
     sky = np.array(around(rng, (0.5, 0.56, 0.65) if not overcast else (0.6, 0.6, 0.62), 0.15))
     dapple = None
     if rng.random() < 0.2 and not overcast:
-        leaf = noise.fractal(rng, 10, 4, 0.6)
+        leaf = noise.fractal(rng, 8, 4, 0.6)
         dapple = np.tile(noise.step(leaf, rng.uniform(0.35, 0.6), 0.1), (2, 2))[:MAP, :MAP].astype(np.float32)
     return Light(
         toward=toward, sun=sun, sky=sky, bounce=sky * rng.uniform(0.3, 0.6), softness=1.0, cookie=dapple,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthetic.camera import Camera
-from synthetic.mesh import Mesh
+from synthetic.mesh import Mesh, face_normals
 
 Array = NDArray[np.float64]
 NEAR = 0.06
@@ -28,13 +28,13 @@ class Polygons(NamedTuple):
 
     Attributes:
         face: (N,) index into the mesh.
-        corners: N arrays (M, 2), pixels.
+        corners: (N, M, 2), pixels; where there are fewer, the last is repeated.
         bounds: (N, 4) int, x0, y0, x1, y1 within the picture, the last ones excluded.
         planes: (N, 3) float32 of the nearness.
     """
 
     face: NDArray[np.int64]
-    corners: list[Array]
+    corners: Array
     bounds: NDArray[np.int64]
     planes: NDArray[np.float32]
 
@@ -53,20 +53,22 @@ class Buffer:
         bounds = polygons.bounds
         if only is not None:
             bounds = np.hstack((np.maximum(bounds[:, :2], only[:2]), np.minimum(bounds[:, 2:], only[2:])))
-        inside = np.flatnonzero((bounds[:, 0] < bounds[:, 2]) & (bounds[:, 1] < bounds[:, 3]))
-        faces, limits = polygons.face.tolist(), bounds.tolist()
-        for k in inside.tolist():
-            x0, y0, x1, y1 = limits[k]
-            a, b, c = polygons.planes[k]
+        inside = (bounds[:, 0] < bounds[:, 2]) & (bounds[:, 1] < bounds[:, 3])
+        bounds, planes = bounds[inside], polygons.planes[inside]
+        outlines = (polygons.corners[inside] - bounds[:, None, :2]) * (1 << _SHIFT)
+        fixed = np.rint(outlines).astype(np.int32)
+        for k, (face, (x0, y0, x1, y1)) in enumerate(
+            zip(polygons.face[inside].tolist(), bounds.tolist(), strict=True)
+        ):
+            a, b, c = planes[k]
             mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-            outline = (polygons.corners[k] - (x0, y0)) * (1 << _SHIFT)
-            cv2.fillConvexPoly(mask, np.rint(outline).astype(np.int32), 1, cv2.LINE_8, _SHIFT)
+            cv2.fillConvexPoly(mask, fixed[k], 1, cv2.LINE_8, _SHIFT)
             near = (a * self._x[x0:x1])[None, :] + (b * self._y[y0:y1] + c)[:, None]
             before = self.near[y0:y1, x0:x1]
             wins = mask.view(np.bool_)
             wins &= near > before
             np.copyto(before, near, where=wins)
-            np.copyto(self.face[y0:y1, x0:x1], faces[k], where=wins)
+            np.copyto(self.face[y0:y1, x0:x1], face, where=wins)
 
 
 def planes_of(points: Array, values: Array) -> Array:
@@ -90,7 +92,7 @@ def in_camera(mesh: Mesh, camera: Camera) -> tuple[Polygons, Array]:
         (x, y, 1) of 1 / distance, u / distance and v / distance; zero for those not seen.
     """
     seen = camera.see(mesh.points)
-    normal = np.cross(seen[:, 2] - seen[:, 0], seen[:, 3] - seen[:, 1])
+    normal = face_normals(seen)
     z = seen[..., 2]
     toward = np.einsum('nk,nk->n', normal, seen[:, 0])
     size = np.abs(normal).max(axis=1) * np.abs(seen[:, 0]).max(axis=1)
@@ -106,14 +108,16 @@ def in_camera(mesh: Mesh, camera: Camera) -> tuple[Polygons, Array]:
     tame = (z[wanted].min(axis=1) > NEAR) & (
         np.abs(seen[wanted, :, :2]).max(axis=(1, 2)) < guard * z[wanted].min(axis=1)
     )
-    corners = list(camera.project(seen[wanted[tame]]))
-    face = [wanted[tame]]
-    for k in wanted[~tame]:
-        cut = _clip(seen[k], guard)
-        if len(cut) >= 3:
-            corners.append(camera.project(cut))
-            face.append(np.array([k]))
-    index = np.concatenate(face)
+    corners = camera.project(seen[wanted[tame]])
+    clipped = {k: cut for k in wanted[~tame].tolist() if len(cut := _clip(seen[k], guard)) >= 3}
+    if clipped:
+        most = max(map(len, clipped.values()))
+        rest = np.stack([np.pad(c, ((0, most - len(c)), (0, 0)), 'edge') for c in clipped.values()])
+        tail = np.repeat(corners[:, 3:], max(0, most - 4), axis=1)
+        if most < 4:
+            rest = np.pad(rest, ((0, 0), (0, 1), (0, 0)), 'edge')
+        corners = np.concatenate((np.concatenate((corners, tail), axis=1), camera.project(rest)))
+    index = np.concatenate((wanted[tame], np.array(list(clipped), np.int64)))
     return _polygons(index, corners, forms[index, :, 0], camera.size), forms
 
 
@@ -125,19 +129,18 @@ def in_light(mesh: Mesh, toward: Array, view: Array, size: int) -> Polygons:
         view: (3, 4) from world (x, y, z, 1) to column, row and nearness of the shadow map.
         size: of its sides.
     """
-    normal = np.cross(mesh.points[:, 2] - mesh.points[:, 0], mesh.points[:, 3] - mesh.points[:, 1])
+    normal = face_normals(mesh.points)
     facing = normal @ toward
     wanted = facing > 1e-3 * np.abs(normal).max(axis=1) + 1e-12
     placed = mesh.points[wanted] @ view[:, :3].T + view[:, 3]
     flat = placed[:, :3].copy()
     flat[..., 2] = 1
     planes = planes_of(flat, placed[:, :3, 2:])[..., 0]
-    return _polygons(np.flatnonzero(wanted), list(placed[..., :2]), planes, (size, size))
+    return _polygons(np.flatnonzero(wanted), placed[..., :2], planes, (size, size))
 
 
-def _polygons(face: NDArray[np.int64], corners: list[Array], planes: Array, size: tuple[int, int]) -> Polygons:
-    low = np.array([c.min(axis=0) for c in corners]).reshape(-1, 2)
-    high = np.array([c.max(axis=0) for c in corners]).reshape(-1, 2)
+def _polygons(face: NDArray[np.int64], corners: Array, planes: Array, size: tuple[int, int]) -> Polygons:
+    low, high = corners.min(axis=1), corners.max(axis=1)
     limit = np.array(size)
     start = np.clip(np.floor(low), 0, limit).astype(np.int64)
     stop = np.clip(np.ceil(high) + 1, 0, limit).astype(np.int64)

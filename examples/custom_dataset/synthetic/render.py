@@ -98,7 +98,7 @@ def render(scene: Scene, camera: Camera, bank: Bank, remove: bool = True) -> Ren
 
 def _owners(buffer: Buffer, part_of: NDArray[np.int64]) -> NDArray[np.int64]:
     """The part that each pixel shows; 0, the place, also where there is nothing."""
-    return np.where(buffer.face >= 0, part_of[buffer.face], 0)
+    return np.take(np.append(part_of, 0).astype(np.int32), buffer.face, mode='wrap')  # face -1 is the last
 
 
 def _whole_areas(polygons: Polygons, part_of: NDArray[np.int64], parts: int) -> NDArray[np.float64]:
@@ -110,13 +110,12 @@ def _whole_areas(polygons: Polygons, part_of: NDArray[np.int64], parts: int) -> 
         mine = np.flatnonzero(part == k)
         if not mine.size:
             continue
-        corners = [polygons.corners[i] for i in mine]
-        everything = np.concatenate(corners)
-        low, extent = everything.min(axis=0), np.maximum(np.ptp(everything, axis=0), 1e-3)
+        corners = polygons.corners[mine]
+        low = corners.min(axis=(0, 1))
+        extent = np.maximum(corners.max(axis=(0, 1)) - low, 1e-3)
         mask = np.zeros((side, side), np.uint8)
-        for outline in corners:
-            small = (outline - low) * (side / extent) * 16 - 8
-            cv2.fillConvexPoly(mask, np.rint(small).astype(np.int32), 1, cv2.LINE_8, 4)
+        for outline in np.rint((corners - low) * (side * 16 / extent) - 8).astype(np.int32):
+            cv2.fillConvexPoly(mask, outline, 1, cv2.LINE_8, 4)
         areas[k] = mask.mean() * extent.prod()
     return areas
 
@@ -146,9 +145,8 @@ def _take_away(buffer: Buffer, polygons: Polygons, part_of: NDArray[np.int64], g
     part = part_of[polygons.face]
     keep = ~gone[part]
     left = Polygons(
-        polygons.face[keep], [c for c, k in zip(polygons.corners, keep, strict=True) if k],
-        polygons.bounds[keep], polygons.planes[keep],
-    )  # fmt: skip
+        polygons.face[keep], polygons.corners[keep], polygons.bounds[keep], polygons.planes[keep]
+    )
     for k in np.flatnonzero(gone):
         bounds = polygons.bounds[part == k]
         if not len(bounds):

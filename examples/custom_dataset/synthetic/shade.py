@@ -98,8 +98,12 @@ def shade(
     position = np.array(camera.position, np.float32)
     lit_ray = (shadow.view[:, :3] @ ray).astype(np.float32)
     lit_position = (shadow.view[:, :3] @ position + shadow.view[:, 3]).astype(np.float32)
-    places = bank.atlas.table()
-    picture = _background(camera, bank, light)
+    places = np.ascontiguousarray(bank.atlas.table().T)
+    sides = np.float32(SIDE) / 2 ** np.arange(LEVELS, dtype=np.float32)
+    picture = np.zeros((height, width, 3), np.float32)
+    open_rows = np.flatnonzero((buffer.face < 0).any(axis=1))
+    if open_rows.size:
+        _background(picture, slice(open_rows[0], open_rows[-1] + 1), camera, bank, light)
     x = np.arange(width, dtype=np.float32)[None]
     for top in range(0, height, _BAND):
         rows = slice(top, top + _BAND)
@@ -108,11 +112,11 @@ def shade(
         if not seen.any():
             continue
         y = np.arange(top, top + face.shape[0], dtype=np.float32)[:, None]
-        face = np.maximum(face, 0).ravel()
+        face = np.maximum(face, 0).astype(np.intp)  # what take wants; else it casts each time
         distance = 1 / np.maximum(buffer.near[rows], 1e-4)
 
-        def column(k: int, face: NDArray[np.int32] = face, shape: tuple[int, ...] = seen.shape) -> Picture:
-            return np.take(table[k], face).reshape(shape)
+        def column(k: int, face: NDArray[np.intp] = face) -> Picture:
+            return np.take(table[k], face, mode='clip')
 
         def form(k: int, x: Picture = x, y: Picture = y, z: Picture = distance) -> Picture:
             return (column(k) * x + column(k + 1) * y + column(k + 2)) * z  # noqa: B023
@@ -120,13 +124,13 @@ def shade(
         def along(r: Picture, start: float, x: Picture = x, y: Picture = y, z: Picture = distance) -> Picture:
             return (r[0] * x + (r[1] * y + r[2])) * z + start
 
-        u, v, sun, shine = form(0), form(3), form(6), form(9)
+        u, v, sun = form(0), form(3), form(6)
         level = column(12) + 1.5 * cv2.log(distance)
-        level = np.clip(level * np.float32(1 / np.log(2)), 0, LEVELS - 1).astype(np.int32)
-        side = np.take(np.float32(SIDE) / 2 ** np.arange(LEVELS, dtype=np.float32), level)
-        entry = column(13).astype(np.int32) * LEVELS + level
-        map_x = (u - np.floor(u)) * side + (np.take(places[:, 0], entry) - np.float32(0.5))
-        map_y = (v - np.floor(v)) * side + (np.take(places[:, 1], entry) - np.float32(0.5))
+        level = np.clip(level * np.float32(1 / np.log(2)), 0, LEVELS - 1).astype(np.intp)
+        side = np.take(sides, level, mode='clip')
+        entry = column(13).astype(np.intp) * LEVELS + level
+        map_x = (u - np.floor(u)) * side + (np.take(places[0], entry, mode='clip') - np.float32(0.5))
+        map_y = (v - np.floor(v)) * side + (np.take(places[1], entry, mode='clip') - np.float32(0.5))
         texture = cv2.remap(bank.atlas.pixels, map_x, map_y, cv2.INTER_LINEAR)
 
         column_l = along(lit_ray[0], lit_position[0])
@@ -138,11 +142,14 @@ def shade(
             reached = cv2.blur(reached, (3, 3))
         if light.cookie is not None:
             reached *= cv2.remap(light.cookie, column_l, row_l, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP)
-        sun = np.maximum(sun, 0) * reached
-        shine = np.maximum(shine, 0)
-        for _ in range(4):
-            shine *= shine
-        shine *= column(20) * reached
+        sun = np.clip(sun, 0, 1) * reached
+        gloss = column(20)
+        shiny = gloss.any()
+        if shiny:
+            shine = np.clip(form(9), 0, 1)
+            for _ in range(4):
+                shine *= shine
+            shine *= gloss * reached
 
         px, py, pz = (along(ray[i], float(position[i])) for i in range(3))
         hidden = cv2.remap(
@@ -163,7 +170,8 @@ def shade(
         for c in range(3):
             lit = column(14 + c) * open_sky + column(17 + c) * sun
             lit *= texture[..., c] * np.float32(1 / 255)
-            lit += shine * np.float32(light.sun[c])
+            if shiny:
+                lit += shine * np.float32(light.sun[c])
             lit -= np.float32(light.haze[c])
             lit *= clear
             lit += np.float32(light.haze[c])
@@ -231,20 +239,25 @@ def contact_map(meshes: list[Mesh], camera: Camera) -> NDArray[np.float32]:
     return cv2.GaussianBlur(image, (0, 0), 2.5)
 
 
-def _background(camera: Camera, bank: Bank, light: Light) -> Picture:
+def _background(picture: Picture, rows: slice, camera: Camera, bank: Bank, light: Light) -> None:
     """The panorama behind everything, at the camera's angles."""
-    width, height = camera.size
-    axes = camera.axes()
-    x = np.linspace(0, width - 1, 33)
-    y = np.linspace(0, height - 1, 21)
+    width = camera.size[0]
+    x = np.linspace(0, width - 1, 41)
+    y = np.linspace(rows.start, rows.stop - 1, 21)
     (cx, cy), scale = camera.center, camera.scale
-    rays = np.stack(np.broadcast_arrays((x - cx)[None] / scale, (y - cy)[:, None] / scale, 1.0), -1) @ axes
+    plane = np.broadcast_arrays((x - cx)[None] / scale, (y - cy)[:, None] / scale, 1.0)
+    rays = np.stack(plane, -1) @ camera.axes()
     ahead = np.array((np.sin(camera.yaw), np.cos(camera.yaw)))
     right = np.array((ahead[1], -ahead[0]))
     azimuth = np.arctan2(rays[..., :2] @ right, rays[..., :2] @ ahead) + camera.yaw
     elevation = np.arctan2(rays[..., 2], np.hypot(rays[..., 0], rays[..., 1]))
     h, w = bank.panorama.shape[:2]
-    map_x = cv2.resize((azimuth / (2 * np.pi) * w).astype(np.float32), (width, height))
-    map_y = cv2.resize((h / 2 - elevation / np.pi * h).astype(np.float32), (width, height))
+    size = (width, rows.stop - rows.start)
+    # Corner to corner, as the coarse points lie.
+    to_fine = np.array([[(width - 1) / 40, 0, 0], [0, (size[1] - 1) / 20, 0]])
+    map_x, map_y = (
+        cv2.warpAffine(m.astype(np.float32), to_fine, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        for m in (azimuth / (2 * np.pi) * w, h / 2 - elevation / np.pi * h)
+    )
     sky = cv2.remap(bank.panorama, map_x, map_y, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP)
-    return sky * np.float32(0.6 * light.sky.mean() + 0.4 * light.sun.mean())
+    np.multiply(sky, np.float32(0.6 * light.sky.mean() + 0.4 * light.sun.mean()), out=picture[rows])

@@ -44,9 +44,9 @@ def _cracks(rng: Rng, count: int, width: int = 1) -> NDArray[np.float32]:
 
 def concrete(rng: Rng, color: Color) -> Texture:
     """Cast concrete: clouds, stains, pores, now and then a crack."""
-    cloud = 0.75 + 0.4 * fractal(rng, 3, 6, 0.6)
+    cloud = 0.75 + 0.4 * fractal(rng, 4, 6, 0.6)
     pores = 1 - 0.5 * step(grain(rng, 1.2), 0.93)
-    stains = 1 - rng.uniform(0.1, 0.45) * step(fractal(rng, 3, 5), rng.uniform(0.6, 0.8), 0.2)
+    stains = 1 - rng.uniform(0.1, 0.45) * step(fractal(rng, 4, 5), rng.uniform(0.6, 0.8), 0.2)
     return _tone(color, cloud, pores, stains, 0.9 + 0.2 * grain(rng), _cracks(rng, rng.integers(0, 4)))
 
 
@@ -89,9 +89,9 @@ def gravel(rng: Rng, color: Color) -> Texture:
 
 def grass(rng: Rng, color: Color) -> Texture:
     """Blades and tufts, thin in places."""
-    blades = fractal(rng, 32, 4, 0.8, (4, 1)) * 0.7 + 0.6 * fractal(rng, 6, 5)
+    blades = fractal(rng, 32, 4, 0.8, (4, 1)) * 0.7 + 0.6 * fractal(rng, 8, 5)
     green = hsv(rng.uniform(0.18, 0.32), rng.uniform(0.4, 0.7), rng.uniform(0.45, 0.7))
-    return mix(color, green, step(fractal(rng, 3, 6, 0.7), rng.uniform(0.1, 0.4), 0.3)) * (0.3 + blades)[..., None]
+    return mix(color, green, step(fractal(rng, 4, 6, 0.7), rng.uniform(0.1, 0.4), 0.3)) * (0.3 + blades)[..., None]
 
 
 def epoxy(rng: Rng, color: Color) -> Texture:
@@ -101,7 +101,7 @@ def epoxy(rng: Rng, color: Color) -> Texture:
     for _ in range(rng.integers(2, 9)):
         center, radius = rng.uniform(-SIDE, 2 * SIDE, 2), rng.uniform(100, 700)
         cv2.circle(marks, tuple(np.int32(center)), int(radius), float(rng.uniform(0.6, 0.9)), int(rng.integers(1, 12)))
-    return picture * (1 - (1 - marks) * fractal(rng, 6, 4))[..., None]
+    return picture * (1 - (1 - marks) * fractal(rng, 8, 4))[..., None]
 
 
 def soil(rng: Rng, color: Color) -> Texture:
@@ -139,7 +139,7 @@ def terrazzo(rng: Rng, color: Color) -> Texture:
 def boards(rng: Rng, color: Color) -> Texture:
     """A floor or wall of wooden boards."""
     index, rim = noise.courses(int(rng.integers(4, 9)), 1)
-    lines = fractal(rng, 2, 5, 0.7, (1, 24))
+    lines = fractal(rng, 2, 5, 0.7, (1, 32))
     wood = around(rng, hsv(rng.uniform(0.06, 0.11), rng.uniform(0.3, 0.7), rng.uniform(0.4, 0.8)), 0.2)
     return _tone(wood, per_item(rng, index, 0.7, 1.2), 0.7 + 0.5 * lines, 0.3 + 0.7 * step(rim, 0.03, 0.03))
 
@@ -147,8 +147,8 @@ def boards(rng: Rng, color: Color) -> Texture:
 def plaster(rng: Rng, color: Color) -> Texture:
     """A painted wall, dirty below or in another colour up to a line."""
     _, y = noise.grid()
-    dirt = 1 - rng.uniform(0, 0.5) * np.clip(y * 2 - 1.2, 0, 1) * fractal(rng, 6, 5)
-    return _tone(color, 0.9 + 0.15 * fractal(rng, 3, 6), 0.97 + 0.06 * grain(rng), dirt)
+    dirt = 1 - rng.uniform(0, 0.5) * np.clip(y * 2 - 1.2, 0, 1) * fractal(rng, 8, 5)
+    return _tone(color, 0.9 + 0.15 * fractal(rng, 4, 6), 0.97 + 0.06 * grain(rng), dirt)
 
 
 def ribbed(rng: Rng, color: Color) -> Texture:
@@ -157,14 +157,14 @@ def ribbed(rng: Rng, color: Color) -> Texture:
     n = int(rng.integers(6, 24))
     wave = np.abs((x * n) % 1 - 0.5) * 2
     ribs = 0.7 + 0.4 * step(wave, 0.5, 0.4) - 0.25 * step(np.abs(wave - 0.5), 0.2, 0.1) * 0.5
-    runs = 1 - rng.uniform(0, 0.4) * fractal(rng, 8, 4, 0.6, (6, 1))
-    return _tone(color, ribs, runs, 0.95 + 0.1 * fractal(rng, 3, 4))
+    runs = 1 - rng.uniform(0, 0.4) * fractal(rng, 8, 4, 0.6, (8, 1))
+    return _tone(color, ribs, runs, 0.95 + 0.1 * fractal(rng, 4, 4))
 
 
 def panels(rng: Rng, color: Color) -> Texture:
     """Flat wall panels with dark seams and screws."""
     index, rim = noise.courses(int(rng.integers(1, 4)), int(rng.integers(2, 6)), 0)
-    picture = _tone(color, per_item(rng, index, 0.88, 1.08), 0.93 + 0.1 * fractal(rng, 3, 4))
+    picture = _tone(color, per_item(rng, index, 0.88, 1.08), 0.93 + 0.1 * fractal(rng, 4, 4))
     return picture * (0.4 + 0.6 * step(rim, 0.01, 0.01))[..., None]
 
 
@@ -192,10 +192,10 @@ def blocks(rng: Rng, color: Color) -> Texture:
 
 def wood(rng: Rng, color: Color) -> Texture:
     """Grain along u, with knots; pale, to be tinted."""
-    rings = fractal(rng, 2, 3, 0.5, (1, 6)) * 14
-    knots = fractal(rng, 3, 3)
+    rings = fractal(rng, 2, 3, 0.5, (1, 8)) * 14
+    knots = fractal(rng, 4, 3)
     lines = 0.5 + 0.5 * np.sin((rings + 3 * step(knots, 0.85, 0.3)) * 2 * np.pi)
-    dirt = 1 - 0.45 * step(fractal(rng, 3, 6, 0.7), rng.uniform(0.55, 0.85), 0.3)
+    dirt = 1 - 0.45 * step(fractal(rng, 4, 6, 0.7), rng.uniform(0.55, 0.85), 0.3)
     return _tone(color, 0.75 + 0.25 * lines, 0.85 + 0.25 * fractal(rng, 4, 5, 0.8, (1, 16)), dirt)
 
 
@@ -203,7 +203,7 @@ def paint(rng: Rng, color: Color) -> Texture:
     """Paint with scratches, dirt and rust; pale, to be tinted."""
     rust = around(rng, (0.28, 0.13, 0.06), 0.3)
     worn = step(fractal(rng, 4, 7, 0.72), rng.uniform(0.7, 1.05), 0.08)
-    dirt = 1 - rng.uniform(0, 0.4) * fractal(rng, 3, 6, 0.65)
+    dirt = 1 - rng.uniform(0, 0.4) * fractal(rng, 4, 6, 0.65)
     return mix(_tone(color, 0.95 + 0.1 * fractal(rng, 2, 4), dirt), rust, worn * 0.85)
 
 
