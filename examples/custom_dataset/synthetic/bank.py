@@ -13,6 +13,7 @@ from synthetic.mesh import Material
 from synthetic.palette import Color, around, grey, hsv
 
 Rng = np.random.Generator
+_RESERVED = {'floor': textures.FLOORS, 'ground': textures.GROUNDS, 'wall': textures.WALLS}
 _SHARED = {
     'wood': (textures.wood, 3), 'paint': (textures.paint, 4), 'cloth': (textures.cloth, 2),
     'concrete': (textures.concrete, 1), 'ribbed': (textures.ribbed, 1), 'leaves': (textures.leaves, 1),
@@ -21,7 +22,7 @@ _PRINTS = {
     'label': (decals.label, 3), 'sign': (decals.sign, 3), 'chess': (decals.chessboard, 1),
     'stripes': (decals.stripes, 1), 'vest': (decals.vest, 2),
 }  # fmt: skip
-#: Boards that a picture can show different ones of; they are drawn anew for each picture.
+#: Fiducial boards that a picture can choose from.
 BOARDS = 3
 
 
@@ -38,10 +39,10 @@ class Bank:
 
     def __init__(self, rng: Rng, split: str) -> None:
         self.split = split
-        floors, walls = textures.FLOORS[split], textures.WALLS[split]
         makers = {
-            'floor': [(floors[i], True) for i in rng.permutation(len(floors))[:3]],
-            'wall': [(walls[i], True) for i in rng.permutation(len(walls))[:2]],
+            name: [(kinds[split][i], True) for i in rng.permutation(len(kinds[split]))[:2]]
+            for name, kinds in _RESERVED.items()
+        } | {
             **{name: [(make, False)] * n for name, (make, n) in _SHARED.items()},
         }
         self.slots: dict[str, list[int]] = {}
@@ -59,16 +60,19 @@ class Bank:
             for slot in self.slots[name]:
                 self.atlas.put(slot, print_(rng))
         self.slots['board'] = [next(free) for _ in range(BOARDS)]
+        for _ in range(BOARDS):
+            self.new_board(rng)
         self.panorama = _panorama(rng)
         self.stains = 0.75 + 0.5 * noise.fractal(rng, 4, 6, 0.6)
         white = rng.standard_normal((480, 720, 3), np.float32)
         soft = cv2.GaussianBlur(white, (0, 0), 0.9)
         self.noise = np.stack((white, soft / soft.std()))
 
-    def new_boards(self, rng: Rng) -> None:
-        """Print other fiducial boards."""
-        for slot in self.slots['board']:
-            self.atlas.put(slot, decals.marker_board(rng))
+    def new_board(self, rng: Rng) -> None:
+        """Print another fiducial board over the oldest one."""
+        slots = self.slots['board']
+        slots.append(slots.pop(0))
+        self.atlas.put(slots[-1], decals.marker_board(rng))
 
     def of(self, rng: Rng, name: str, color: Color = (1, 1, 1), size: float = 1.0, gloss: float = 0.0) -> Material:
         """A material with one of the textures of that name."""

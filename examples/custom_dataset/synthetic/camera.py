@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pinhole camera over flat ground."""
+"""A camera over flat ground: a pinhole, and a lens that bends what it lets in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Image = TypeVar('Image', NDArray[np.float32], NDArray[np.uint16])
 WIDTH, HEIGHT = 640, 400
 
 
@@ -22,6 +25,7 @@ class Camera:
         pitch: radians, positive looks down.
         roll: radians, positive turns the picture counter-clockwise.
         focal: pixels of a picture that is `WIDTH` wide.
+        bend: barrel distortion of the lens; 0 is none, 0.3 is strong.
         finer: rendered pixels for one pixel of the picture, along each side.
     """
 
@@ -30,6 +34,7 @@ class Camera:
     pitch: float
     roll: float
     focal: float
+    bend: float = 0.0
     finer: float = 1.25
 
     @property
@@ -60,6 +65,20 @@ class Camera:
     def see(self, points: ArrayLike) -> Array:
         """World (..., 3) to camera coordinates: right, down, ahead."""
         return (np.asarray(points, float) - self.position) @ self.axes().T
+
+    def through_lens(self, image: Image) -> Image:
+        """A rendered picture as the lens bends it; integers are moved whole."""
+        if not self.bend:
+            return image
+        width, height = self.size
+        (cx, cy), corner = self.center, np.hypot(*self.center)
+        x = ((np.arange(width) - cx) / corner).astype(np.float32)[None]
+        y = ((np.arange(height) - cy) / corner).astype(np.float32)[:, None]
+        # The corners stay where they are.
+        pull = (1 + np.float32(self.bend) * (x**2 + y**2)) * np.float32(corner / (1 + self.bend))
+        way = cv2.INTER_LINEAR if image.dtype == np.float32 else cv2.INTER_NEAREST
+        map_x, map_y = x * pull + np.float32(cx), y * pull + np.float32(cy)
+        return cv2.remap(image, map_x, map_y, way, borderMode=cv2.BORDER_REPLICATE)
 
     def project(self, seen: Array) -> Array:
         """Camera coordinates (..., 3) to rendered pixels (..., 2)."""

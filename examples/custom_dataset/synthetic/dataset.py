@@ -23,7 +23,7 @@ from synthetic.scene import random_camera, random_scene
 SPLITS = ('train', 'calibration', 'test')
 _SEQUENCES = len(SPLITS)
 #: Pictures that share one set of textures.
-BATCH = 32
+BATCH = 48
 
 Item = tuple[str, list[Label]]
 
@@ -79,7 +79,7 @@ def _batch(images: Path, name: str, seed: int, numbers: range) -> list[Item]:
 
 def one(rng: np.random.Generator, bank: Bank) -> tuple[NDArray[np.uint8], list[Label], int]:
     """One picture (RGB), what is in it, and the quality for its JPEG."""
-    bank.new_boards(rng)
+    bank.new_board(rng)
     camera = random_camera(rng)
     rendered = render(random_scene(rng, bank, camera), camera, bank)
     sensor = effects.random_sensor(rng)

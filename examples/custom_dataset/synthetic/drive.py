@@ -29,7 +29,6 @@ class Drive:
 
     def __init__(self, rng: Rng, bank: Bank, seconds: float) -> None:
         self.bank = bank
-        bank.new_boards(rng)
         self._speed = float(rng.uniform(0.5, 0.9))
         length = self._speed * seconds
         where = place(rng, bank)

@@ -57,7 +57,7 @@ def random_sensor(rng: Rng) -> Sensor:
     moving = rng.random() < 0.35
     angle, length = rng.uniform(0, np.pi), float(rng.exponential(3.0)) if moving else 0.0
     length = min(length, 11.0)
-    dark = rng.random() ** 2
+    dark = rng.random() ** 3
     return Sensor(
         level=float(rng.uniform(0.28, 0.55)),
         balance=tuple(np.exp(rng.normal(0, 0.07, 3)).tolist()),

@@ -29,6 +29,7 @@ class Place:
         ground: texture slot of the floor.
         free: x0, y0, x1, y1 where things can stand.
         walls: of the sides at x0 and x1 and the end at y1, (point, heading): places for boards.
+        shelves: x, y, z of places on racks that a pallet fits into, lengthwise along y.
         light: of the place.
     """
 
@@ -36,6 +37,7 @@ class Place:
     ground: int
     free: tuple[float, float, float, float]
     walls: tuple[tuple[float, float, float], ...]
+    shelves: tuple[tuple[float, float, float], ...]
     light: Light
 
 
@@ -52,24 +54,28 @@ def place(rng: Rng, bank: Bank) -> Place:
         half, end, height = rng.uniform(4, 14), rng.uniform(7, 30), rng.uniform(3.5, 9)
     off = rng.uniform(-0.5, 0.5) * half if kind != 'aisle' else rng.uniform(-0.2, 0.2) * half
     x0, x1 = off - half, off + half
-    parts = [_ground(rng, bank, x0 - 1, x1 + 1, -4, end + 1)]
+    parts = [_ground(rng, bank, 'floor', x0 - 1, x1 + 1, -4, end + 1)]
     slot = int(parts[0].surface[0, 0])
     parts += _room(rng, bank, x0, x1, -4.0, end, height)
     parts += _markings(rng, bank, x0, x1, end)
     free = (x0, 0.7, x1, end)
+    shelves: list[tuple[float, float, float]] = []
     if kind == 'aisle':
         deep = 1.1
-        parts += [_rack(rng, bank, x, end, height, deep) for x in (x0 + deep / 2, x1 - deep / 2)]
+        for x in (x0 + deep / 2, x1 - deep / 2):
+            rack, spots = _rack(rng, bank, x, end, height, deep)
+            parts.append(rack)
+            shelves += spots
         free = (x0 + deep, 0.7, x1 - deep, end)
         walls: tuple[tuple[float, float, float], ...] = ((0.0, end, 0.0),)
     else:
         walls = ((x0, 0.0, np.pi / 2), (x1, 0.0, -np.pi / 2), (0.0, end, 0.0))
         parts += _on_walls(rng, bank, x0, x1, end, height)
-    return Place(join(parts), slot, free, walls, _indoor_light(rng))
+    return Place(join(parts), slot, free, walls, tuple(shelves), _indoor_light(rng))
 
 
-def _ground(rng: Rng, bank: Bank, x0: float, x1: float, y0: float, y1: float) -> Mesh:
-    floor = bank.of(rng, 'floor', around(rng, (0.85, 0.85, 0.85), 0.12), float(rng.uniform(1.6, 3.2)))
+def _ground(rng: Rng, bank: Bank, kind: str, x0: float, x1: float, y0: float, y1: float) -> Mesh:
+    floor = bank.of(rng, kind, around(rng, (0.85, 0.85, 0.85), 0.12), float(rng.uniform(1.6, 3.2)))
     plane = faces([[(x0, y0, 0), (x1, y0, 0), (x1, y1, 0), (x0, y1, 0)]], floor)
     return plane.shifted_texture(rng.random(2))
 
@@ -154,8 +160,10 @@ def _markings(rng: Rng, bank: Bank, x0: float, x1: float, end: float) -> list[Me
     return [faces(quads, paint)]
 
 
-def _rack(rng: Rng, bank: Bank, x: float, end: float, height: float, deep: float) -> Mesh:
-    """A pallet rack along the aisle, its shelves filled with cartons."""
+def _rack(
+    rng: Rng, bank: Bank, x: float, end: float, height: float, deep: float
+) -> tuple[Mesh, list[tuple[float, float, float]]]:
+    """A pallet rack along the aisle, its shelves filled with cartons, and what is left empty."""
     bay, levels = rng.uniform(1.9, 2.8), int(rng.integers(2, 4))
     post = Material(pick(rng, (hsv(0.6, 0.8, 0.5), hsv(0.04, 0.9, 0.9), grey(rng, 0.2, 0.6))), bank.slots['paint'][0], 2.0)
     bar = Material(pick(rng, (hsv(0.05, 0.95, 0.95), hsv(0.13, 0.9, 0.9), grey(rng, 0.3, 0.7))), bank.slots['paint'][1], 2.0)
@@ -167,7 +175,7 @@ def _rack(rng: Rng, bank: Bank, x: float, end: float, height: float, deep: float
         for s in (-1, 1):
             centers.append((x + s * deep * 0.45, 0.5 + i * bay, tall / 2))
             sizes.append((0.09, 0.09, tall))
-    goods = []
+    goods, spots = [], []
     for i in range(bays):
         middle = 0.5 + (i + 0.5) * bay
         for level in range(1, levels + 1):
@@ -176,7 +184,8 @@ def _rack(rng: Rng, bank: Bank, x: float, end: float, height: float, deep: float
                 widths.append((0.05, bay - 0.09, 0.12))
         for level in range(levels):
             floor = level * pitch + (0.07 if level else 0.0)
-            if i > 5 and rng.random() < 0.5:
+            if rng.random() < 0.3:
+                spots.append((x, middle, floor))
                 continue
             y = middle - bay / 2 + 0.15
             while y < middle + bay / 2 - 0.35:
@@ -190,12 +199,12 @@ def _rack(rng: Rng, bank: Bank, x: float, end: float, height: float, deep: float
     parts = [boxes(centers, sizes, post), *goods]
     if beams:
         parts.append(boxes(beams, widths, bar))
-    return join(parts)
+    return join(parts), spots
 
 
 def _yard(rng: Rng, bank: Bank) -> Place:
     """Outdoors: a ground to the horizon, some buildings, containers, a fence."""
-    parts = [_ground(rng, bank, -90, 90, -5, 150)]
+    parts = [_ground(rng, bank, 'ground', -90, 90, -5, 150)]
     slot = int(parts[0].surface[0, 0])
     half, end = rng.uniform(5, 14), rng.uniform(10, 30)
     walls: list[tuple[float, float, float]] = []
@@ -224,7 +233,7 @@ def _yard(rng: Rng, bank: Bank) -> Place:
                 parts.append(boxes((side * half, end / 2, z), (0.03, end + 8, 0.04), rail))
     if rng.random() < 0.4:
         parts += _markings(rng, bank, -half, half, end)
-    return Place(join(parts), slot, (-half, 0.7, half, end), tuple(walls), _outdoor_light(rng))
+    return Place(join(parts), slot, (-half, 0.7, half, end), tuple(walls), (), _outdoor_light(rng))
 
 
 def _indoor_light(rng: Rng) -> Light:

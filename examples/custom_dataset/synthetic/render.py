@@ -74,7 +74,7 @@ def render(scene: Scene, camera: Camera, bank: Bank, remove: bool = True) -> Ren
     buffer = Buffer(*camera.size)
     buffer.draw(polygons)
 
-    owner = _owners(buffer, part_of)
+    owner = _owners(buffer, part_of, camera)
     whole = _whole_areas(polygons, part_of, len(meshes))
     labels = _labels(owner, names, whole, camera)
     gone = np.zeros(len(meshes), bool)
@@ -85,7 +85,7 @@ def render(scene: Scene, camera: Camera, bank: Bank, remove: bool = True) -> Ren
             gone[k] = follows or (name is not None and k not in labels)
         if gone.any():
             _take_away(buffer, polygons, part_of, gone)
-            owner = _owners(buffer, part_of)
+            owner = _owners(buffer, part_of, camera)
             labels = _labels(owner, [None if g else n for n, g in zip(names, gone, strict=True)], whole, camera)
     kept = join([m for m, g in zip(meshes, gone, strict=True) if not g])
     shadow = ShadowMap(kept, scene.place.light, camera)
@@ -93,12 +93,13 @@ def render(scene: Scene, camera: Camera, bank: Bank, remove: bool = True) -> Ren
     light = shade(buffer, mesh, forms, camera, scene.place.light, bank, shadow, contact, scene.place.ground)
     number = np.zeros(len(meshes), np.int32)
     number[list(labels)] = np.arange(1, len(labels) + 1)
-    return Rendered(light, list(labels.values()), number[owner])
+    return Rendered(camera.through_lens(light), list(labels.values()), number[owner])
 
 
-def _owners(buffer: Buffer, part_of: NDArray[np.int64]) -> NDArray[np.int64]:
+def _owners(buffer: Buffer, part_of: NDArray[np.int64], camera: Camera) -> NDArray[np.uint16]:
     """The part that each pixel shows; 0, the place, also where there is nothing."""
-    return np.take(np.append(part_of, 0).astype(np.int32), buffer.face, mode='wrap')  # face -1 is the last
+    parts = np.append(part_of, 0).astype(np.uint16)  # face -1 is the last
+    return camera.through_lens(np.take(parts, buffer.face, mode='wrap'))
 
 
 def _whole_areas(polygons: Polygons, part_of: NDArray[np.int64], parts: int) -> NDArray[np.float64]:
@@ -121,7 +122,7 @@ def _whole_areas(polygons: Polygons, part_of: NDArray[np.int64], parts: int) -> 
 
 
 def _labels(
-    owner: NDArray[np.int64], names: list[str | None], whole: NDArray[np.float64], camera: Camera
+    owner: NDArray[np.uint16], names: list[str | None], whole: NDArray[np.float64], camera: Camera
 ) -> dict[int, Label]:
     """What is seen well enough, by part."""
     finer = camera.finer

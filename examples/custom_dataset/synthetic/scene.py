@@ -18,7 +18,7 @@ from synthetic.places import Place, place
 
 Rng = np.random.Generator
 #: How often each class is asked for; forklifts bring pallets and persons along.
-_SHARES = (0.18, 0.19, 0.19, 0.19, 0.17, 0.08)
+_SHARES = (0.13, 0.17, 0.17, 0.19, 0.22, 0.12)
 #: Metres that decide how far away a thing of a given size in the picture stands.
 _EXTENT = {'pallet': 1.1, 'barrel': 0.8, 'traffic_cone': 0.6, 'person': 1.7, 'fiducial_board': 0.6, 'forklift': 2.2}
 
@@ -38,7 +38,9 @@ def random_camera(rng: Rng) -> Camera:
     roll = rng.normal(0, np.radians(2.5)) if rng.random() < 0.9 else rng.uniform(-0.3, 0.3)
     view = np.radians(rng.uniform(55, 100))
     pitch = np.radians(rng.uniform(-7, 12) + 9 * min(height, 1.6))
-    return Camera((0.0, 0.0, height), rng.normal(0, 0.12), pitch, roll, WIDTH / 2 / np.tan(view / 2))
+    bend = rng.uniform(0.02, 0.25) if rng.random() < 0.35 else 0.0
+    focal = WIDTH / 2 / np.tan(view / 2)
+    return Camera((0.0, 0.0, height), rng.normal(0, 0.12), pitch, roll, focal, bend)
 
 
 class Floor:
@@ -65,24 +67,26 @@ class Floor:
 def random_scene(rng: Rng, bank: Bank, camera: Camera) -> Scene:
     """A place with some things of the classes and some that are none."""
     where = place(rng, bank)
-    wanted = 0 if rng.random() < 0.04 else 1 + min(13, int(rng.poisson(5)))
+    wanted = 0 if rng.random() < 0.04 else 1 + min(13, int(rng.poisson(6)))
     return Scene(where, tuple(furnish(rng, bank, camera, where, Floor(where), wanted)))
 
 
 def furnish(rng: Rng, bank: Bank, camera: Camera, where: Place, floor: Floor, wanted: int) -> list[Thing]:
     """About so many things of the classes, and clutter."""
     things: list[Thing] = []
-    while wanted > 0:
-        category = CATEGORIES[rng.choice(len(CATEGORIES), p=_SHARES)]
-        wanted -= 1
+    # The largest first, while there is room.
+    for kind in sorted(rng.choice(len(CATEGORIES), wanted, p=_SHARES), reverse=True):
+        category = CATEGORIES[kind]
         if category == 'fiducial_board' and where.walls and rng.random() < 0.4:
-            things.append(_on_wall(rng, bank, where))
+            things.append(_on_wall(rng, bank, camera, where))
             continue
-        extent = _EXTENT[category]
         pixels = np.exp(rng.uniform(np.log(13), np.log(340)))
-        spot = _spot(rng, camera, floor, extent * camera.focal / pixels)
         first = MAKERS[category](rng, bank, int(pixels / 7) + 6)
-        if not _stand(rng, floor, things, first, spot, category):
+        for _ in range(4):
+            spot = _spot(rng, camera, floor, _EXTENT[category] * camera.focal / pixels)
+            if placed := _stand(rng, floor, things, first, spot, category):
+                break
+        if not placed:
             continue
         if category not in ('forklift', 'fiducial_board') and rng.random() < 0.3:  # company
             for _ in range(rng.integers(1, 4)):
@@ -91,6 +95,11 @@ def furnish(rng: Rng, bank: Bank, camera: Camera, where: Place, floor: Floor, wa
                 angle = rng.uniform(0, 2 * np.pi)
                 near = (spot[0] + away * np.cos(angle), spot[1] + away * np.sin(angle))
                 _stand(rng, floor, things, other, near, category)
+    for x, y, z in where.shelves:
+        if y > 1.5 and rng.random() < 0.35:
+            stored = MAKERS['pallet'](rng, bank, 10)
+            if stored.radius > 0.5:
+                things.append(stored.placed(x, y + rng.normal(0, 0.1), np.pi / 2, z))
     for _ in range(2 + rng.poisson(4)):
         far = np.exp(rng.uniform(np.log(1.2), np.log(18)))
         spot = _spot(rng, camera, floor, far)
@@ -119,13 +128,17 @@ def _stand(
     return True
 
 
-def _on_wall(rng: Rng, bank: Bank, where: Place) -> Thing:
+def _on_wall(rng: Rng, bank: Bank, camera: Camera, where: Place) -> Thing:
     x, y, heading = where.walls[rng.integers(len(where.walls))]
     x0, _, x1, y1 = where.free
+    half = WIDTH / 2 / camera.focal
+    cx, cy, _ = camera.position
     if heading:
-        y = float(rng.uniform(1.5, max(2.0, y1 - 1)))
+        nearest = cy + abs(x - cx) / half
+        y = float(rng.uniform(min(nearest, y1 - 0.7), y1 - 0.6))
     else:
-        x = float(rng.uniform(x0, x1))
+        reach = (y - cy) * half
+        x = float(np.clip(cx + rng.uniform(-reach, reach), x0 + 0.6, x1 - 0.6))
     turn = rotation('z', heading) @ rotation('y', rng.normal(0, 0.06))
     sheet = printed(rng, bank)
     away = rotation('z', heading) @ np.array((0, -0.035, 0))

@@ -52,7 +52,7 @@ def concrete(rng: Rng, color: Color) -> Texture:
 
 def asphalt(rng: Rng, color: Color) -> Texture:
     """Dark, with pale chips."""
-    chips = per_item(rng, noise.cells(rng, rng.random((2500, 2), np.float32))[0], 0.4, 1.6)
+    chips = per_item(rng, noise.cells(rng, rng.random((12000, 2), np.float32))[0], 0.55, 1.45)
     patch = 0.8 + 0.4 * step(fractal(rng, 2, 5), 0.5, 0.4)
     return _tone(around(rng, tuple(0.5 * c for c in color)), chips, patch, _cracks(rng, rng.integers(0, 5), 2))
 
@@ -109,6 +109,13 @@ def soil(rng: Rng, color: Color) -> Texture:
     earth = around(rng, (0.30, 0.21, 0.13), 0.3)
     pebbles = step(grain(rng, 3.0), rng.uniform(0.8, 0.95), 0.08)
     return mix(_tone(earth, 0.6 + 0.7 * fractal(rng, 4, 7, 0.7)), color, pebbles)
+
+
+def sand(rng: Rng, color: Color) -> Texture:
+    """Fine sand with ripples and tracks."""
+    pale = around(rng, hsv(rng.uniform(0.09, 0.13), rng.uniform(0.2, 0.45), 0.8), 0.15)
+    ripples = 0.85 + 0.3 * fractal(rng, 4, 4, 0.7, (1, 4))
+    return _tone(pale, ripples, 0.85 + 0.3 * grain(rng), 0.8 + 0.3 * fractal(rng, 4, 5))
 
 
 def brick(rng: Rng, color: Color) -> Texture:
@@ -221,12 +228,17 @@ def leaves(rng: Rng, color: Color) -> Texture:
 
 #: Floors and walls by split: what a test or calibration picture shows, no training picture does.
 FLOORS: dict[str, tuple[Maker, ...]] = {
-    'train': (concrete, asphalt, tiles, slabs, gravel, grass, epoxy, concrete, epoxy),
-    'calibration': (soil, brick, concrete),
-    'test': (weave, crazy, terrazzo, boards),
+    'train': (concrete, tiles, slabs, epoxy, asphalt),
+    'calibration': (epoxy, brick),
+    'test': (weave, terrazzo, boards),
+}
+GROUNDS: dict[str, tuple[Maker, ...]] = {
+    'train': (concrete, asphalt, slabs, gravel, grass),
+    'calibration': (soil, asphalt),
+    'test': (weave, crazy, sand),
 }
 WALLS: dict[str, tuple[Maker, ...]] = {
-    'train': (plaster, brick, ribbed, plaster),
+    'train': (plaster, brick, ribbed),
     'calibration': (blocks, plaster),
     'test': (panels, boards, facade),
 }
@@ -241,4 +253,4 @@ HUES: dict[str, tuple[tuple[float, float], ...]] = {
 def background_color(rng: Rng, split: str) -> Color:
     """A colour of a floor or a wall, from the split's own hues, mostly dull."""
     low, high = HUES[split][rng.integers(len(HUES[split]))]
-    return hsv(rng.uniform(low, high), 0.6 * rng.random() ** 2, rng.uniform(0.35, 0.9))
+    return hsv(rng.uniform(low, high), 0.45 * rng.random() ** 2.5, rng.uniform(0.4, 0.9))

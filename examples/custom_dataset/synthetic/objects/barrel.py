@@ -15,15 +15,20 @@ Rng = np.random.Generator
 
 def barrel(rng: Rng, bank: Bank, detail: int) -> Thing:
     """One drum."""
+    mesh = upright(rng, bank, detail)
+    if rng.random() < 0.18:
+        mesh = on_ground(mesh.turned(rotation('x', np.pi / 2)))
+    return of('barrel', mesh)
+
+
+def upright(rng: Rng, bank: Bank, detail: int) -> Mesh:
+    """A drum that stands."""
     segments = int(np.clip(detail, 10, 26))
     kind = rng.random()
     make = _steel if kind < 0.6 else _plastic if kind < 0.9 else _cask
     mesh = make(rng, bank, segments)
     mesh = mesh.scaled(np.array((1, 1, rng.uniform(0.9, 1.08))) * rng.uniform(0.62, 1.05))
-    mesh = mesh.turned(rotation('z', rng.uniform(0, 2 * np.pi)))
-    if rng.random() < 0.18:
-        mesh = on_ground(mesh.turned(rotation('x', np.pi / 2)))
-    return of('barrel', mesh)
+    return mesh.turned(rotation('z', rng.uniform(0, 2 * np.pi)))
 
 
 def _steel(rng: Rng, bank: Bank, segments: int) -> Mesh:

@@ -68,7 +68,7 @@ def bin_(rng: Rng, bank: Bank, detail: int) -> Thing:
         return of(None, revolve(shape, [skin, skin, lid, lid, lid, lid], int(np.clip(detail, 8, 18))))
     low, high = np.array((0.2, 0.22)), np.array((0.28, 0.3))
     corner = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
-    foot, rim = np.hstack((corner * low, np.full((4, 1), 0.08))), np.hstack((corner * high, np.full((4, 1), 0.95)))
+    foot, rim = np.hstack((corner * low, np.full((4, 1), 0.03))), np.hstack((corner * high, np.full((4, 1), 0.95)))
     walls = [(foot[i], foot[(i + 1) % 4], rim[(i + 1) % 4], rim[i]) for i in range(4)]
     wheel = cylinder(0.1, 0.05, Material((0.02, 0.02, 0.02)), 10).turned(rotation('y', np.pi / 2))
     lid_ = box((0.62, 0.66, 0.07), skin.tinted(0.8), (0, 0, 0.95))

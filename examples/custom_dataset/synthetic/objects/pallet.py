@@ -7,6 +7,7 @@ import numpy as np
 
 from synthetic.bank import Bank
 from synthetic.mesh import Material, Mesh, boxes, join, rotation
+from synthetic.objects.barrel import upright
 from synthetic.objects.thing import Thing, on_ground
 from synthetic.palette import any_color, around, hsv, pick
 
@@ -31,7 +32,11 @@ def pallet(rng: Rng, bank: Bank, detail: int) -> Thing:
             askew = rotation('z', rng.normal(0, 0.03))
             upper = mesh if rng.random() < 0.5 else single(rng, bank, length, width)[0]
             parts.append(('pallet', upper.turned(askew).moved((*rng.normal(0, 0.02, 2), level * height))))
-    elif way < 0.60:
+    elif way < 0.35:
+        for x, y in rng.permutation(((-0.3, -0.2), (0.3, -0.2), (-0.3, 0.2), (0.3, 0.2)))[: rng.integers(1, 4)]:
+            drum = upright(rng, bank, min(detail, 14)).scaled((0.68, 0.68, 0.9))
+            parts.append(('barrel', drum.moved((x * length, y * width, height))))
+    elif way < 0.62:
         parts.append((None, load(rng, bank, length, width).moved((0, 0, height))))
     return Thing(tuple(parts), reach)
 
