@@ -19,16 +19,26 @@ from synthetic import dataset, preview
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('out', type=Path, metavar='OUT', help='folder to write')
-    parser.add_argument('--train', type=_count, default=12000, metavar='N', help='pictures to train on')
-    parser.add_argument('--calibration', type=_count, default=300, metavar='N', help='... to calibrate INT8')
+    parser.add_argument(
+        '--train', type=_count, default=12000, metavar='N', help='pictures to train on'
+    )
+    parser.add_argument(
+        '--calibration', type=_count, default=300, metavar='N', help='... to calibrate INT8'
+    )
     parser.add_argument('--test', type=_count, default=1000, metavar='N', help='... to measure on')
     parser.add_argument('--sequences', type=_count, default=1, metavar='N', help='drives')
     parser.add_argument('--frames', type=_count, default=300, metavar='N', help='pictures a drive')
     parser.add_argument('--seed', type=_count, default=0, metavar='S')
-    parser.add_argument('--jobs', type=_count, default=os.cpu_count() or 1, metavar='J', help='processes')
-    parser.add_argument('--preview', type=Path, metavar='FILE.png', help='draw a sheet of the first pictures')
+    parser.add_argument(
+        '--jobs', type=_count, default=os.cpu_count() or 1, metavar='J', help='processes'
+    )
+    parser.add_argument(
+        '--preview', type=Path, metavar='FILE.png', help='draw a sheet of the first pictures'
+    )
     given = parser.parse_args(arguments)
     counts = (given.train, given.calibration, given.test)
     for name, count in zip(dataset.SPLITS, counts, strict=True):
@@ -67,7 +77,12 @@ class _Progress:
     def add(self, count: int) -> None:
         self._done += count
         took = time.monotonic() - self._start
-        print(f'\r{self._name}: {self._done} of {self._total}, {took:.0f} s', end='', file=sys.stderr, flush=True)
+        print(
+            f'\r{self._name}: {self._done} of {self._total}, {took:.0f} s',
+            end='',
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 if __name__ == '__main__':

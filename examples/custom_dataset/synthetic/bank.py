@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synthetic import decals, noise, textures
+from synthetic import decals, noise, surfaces, textures
 from synthetic.atlas import Atlas
 from synthetic.mesh import Material
 from synthetic.palette import Color, around, grey, hsv
@@ -15,9 +15,13 @@ from synthetic.palette import Color, around, grey, hsv
 Rng = np.random.Generator
 _RESERVED = {'floor': textures.FLOORS, 'ground': textures.GROUNDS, 'wall': textures.WALLS}
 _SHARED = {
-    'wood': (textures.wood, 3), 'paint': (textures.paint, 4), 'cloth': (textures.cloth, 2),
-    'concrete': (textures.concrete, 1), 'ribbed': (textures.ribbed, 1), 'leaves': (textures.leaves, 1),
-}  # fmt: skip
+    'wood': (surfaces.wood, 3),
+    'paint': (surfaces.paint, 4),
+    'cloth': (surfaces.cloth, 2),
+    'concrete': (textures.concrete, 1),
+    'ribbed': (textures.ribbed, 1),
+    'leaves': (surfaces.leaves, 1),
+}
 _PRINTS = {
     'label': (decals.label, 3), 'sign': (decals.sign, 3), 'chess': (decals.chessboard, 1),
     'stripes': (decals.stripes, 1), 'vest': (decals.vest, 2),
@@ -74,7 +78,9 @@ class Bank:
         slots.append(slots.pop(0))
         self.atlas.put(slots[-1], decals.marker_board(rng))
 
-    def of(self, rng: Rng, name: str, color: Color = (1, 1, 1), size: float = 1.0, gloss: float = 0.0) -> Material:
+    def of(
+        self, rng: Rng, name: str, color: Color = (1, 1, 1), size: float = 1.0, gloss: float = 0.0
+    ) -> Material:
         """A material with one of the textures of that name."""
         slots = self.slots[name]
         return Material(color, slots[rng.integers(len(slots))], size, gloss)
@@ -89,14 +95,18 @@ def _panorama(rng: Rng) -> NDArray[np.float32]:
     up = np.linspace(1, 0, height // 2)[:, None, None] ** 0.7
     sky = (zenith * up + rim * (1 - up)).astype(np.float32)
     cover = np.clip((cloud - rng.uniform(0.1, 0.9)) * 3, 0, 1)[..., None]
-    sky = sky * (1 - cover) + cover * np.float32(rim * rng.uniform(0.7, 1.1)) * (0.8 + 0.4 * cloud[..., None])
+    sky = sky * (1 - cover) + cover * np.float32(rim * rng.uniform(0.7, 1.1)) * (
+        0.8 + 0.4 * cloud[..., None]
+    )
     picture = np.vstack((sky, np.tile(np.float32(rim * 0.5), (height // 2, width, 1))))
     horizon = height // 2
     for layer in range(3):
         haze = 0.6 - 0.25 * layer
         x = 0
         hilly = rng.random() < 0.5
-        ridge = cv2.resize(rng.random((1, 24), np.float32), (width + 1, 1), interpolation=cv2.INTER_CUBIC)[0]
+        ridge = cv2.resize(
+            rng.random((1, 24), np.float32), (width + 1, 1), interpolation=cv2.INTER_CUBIC
+        )[0]
         green = hsv(rng.uniform(0.15, 0.4), rng.uniform(0.2, 0.6), rng.uniform(0.2, 0.5))
         while x < width:
             step = int(rng.integers(8, 70))

@@ -13,7 +13,9 @@ from synthetic.objects import CATEGORIES
 from synthetic.render import Label
 
 
-def write(path: Path, pictures: Sequence[tuple[str, Sequence[Label]]], info: dict[str, Any]) -> None:
+def write(
+    path: Path, pictures: Sequence[tuple[str, Sequence[Label]]], info: dict[str, Any]
+) -> None:
     """Write ``instances.json``: pictures by file name with what is in each; ids count from 1."""
     images, annotations = [], []
     for number, (name, labels) in enumerate(pictures, 1):

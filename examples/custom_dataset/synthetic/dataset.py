@@ -28,8 +28,13 @@ BATCH = 48
 Item = tuple[str, list[Label]]
 
 
-def split(folder: Path, name: str, count: int, seed: int, jobs: int, done: Callable[[int], None]) -> list[Item]:
-    """Render a split into ``folder/images`` and ``folder/instances.json``; same bytes for any ``jobs``."""
+def split(
+    folder: Path, name: str, count: int, seed: int, jobs: int, done: Callable[[int], None]
+) -> list[Item]:
+    """Render a split into ``folder``: ``images`` and ``instances.json``.
+
+    The bytes do not depend on ``jobs``.
+    """
     images = folder / 'images'
     images.mkdir(parents=True, exist_ok=True)
     batches = [range(start, min(count, start + BATCH)) for start in range(0, count, BATCH)]
@@ -37,11 +42,15 @@ def split(folder: Path, name: str, count: int, seed: int, jobs: int, done: Calla
     for part in _spread(partial(_batch, images, name, seed), batches, jobs):
         items += part
         done(len(part))
-    coco.write(folder / 'instances.json', items, {'description': f'rendered, split {name}, seed {seed}'})
+    coco.write(
+        folder / 'instances.json', items, {'description': f'rendered, split {name}, seed {seed}'}
+    )
     return items
 
 
-def sequence(folder: Path, number: int, frames: int, seed: int, jobs: int, done: Callable[[int], None]) -> list[Item]:
+def sequence(
+    folder: Path, number: int, frames: int, seed: int, jobs: int, done: Callable[[int], None]
+) -> list[Item]:
     """Render a drive into ``folder``, pictures in order and ``instances.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     pieces = [range(start, min(frames, start + 40)) for start in range(0, frames, 40)]
@@ -49,7 +58,11 @@ def sequence(folder: Path, number: int, frames: int, seed: int, jobs: int, done:
     for part in _spread(partial(_piece, folder, number, seed, frames), pieces, jobs):
         items += part
         done(len(part))
-    coco.write(folder / 'instances.json', items, {'description': f'rendered drive, seed {seed}', 'rate_hz': RATE})
+    coco.write(
+        folder / 'instances.json',
+        items,
+        {'description': f'rendered drive, seed {seed}', 'rate_hz': RATE},
+    )
     return items
 
 
@@ -101,7 +114,11 @@ def _piece(folder: Path, number: int, seed: int, frames: int, moments: range) ->
         rendered = render(scene, camera, drive.bank, remove=False)
         grain = np.random.default_rng((seed, _SEQUENCES, number, moment))
         file = f'{moment:05d}.jpg'
-        _save(folder / file, effects.develop(rendered.light, sensor, gain, drive.bank, grain), sensor.quality)
+        _save(
+            folder / file,
+            effects.develop(rendered.light, sensor, gain, drive.bank, grain),
+            sensor.quality,
+        )
         items.append((file, rendered.labels))
     return items
 

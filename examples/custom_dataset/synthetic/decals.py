@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Printed things: fiducial markers, and what could be taken for them; each (SIDE, SIDE, 3) uint8."""
+"""Printed: fiducial markers, and what could be taken for them; each (SIDE, SIDE, 3) uint8."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def chessboard(rng: Rng) -> Print:
 def sign(rng: Rng) -> Print:
     """A sign, a notice or a poster: a frame, a symbol, lines of writing."""
     paper = np.array(any_color(rng) if rng.random() < 0.5 else (0.85, 0.85, 0.82)) * 255
-    ink = tuple(float(v) * 255 for v in (any_color(rng) if rng.random() < 0.5 else (0.03, 0.03, 0.04)))
+    ink = tuple(
+        float(v) * 255 for v in (any_color(rng) if rng.random() < 0.5 else (0.03, 0.03, 0.04))
+    )
     sheet = np.full((SIDE, SIDE, 3), paper, np.float32)
     if rng.random() < 0.5:
         cv2.rectangle(sheet, (12, 12), (SIDE - 13, SIDE - 13), ink, int(rng.integers(4, 30)))
@@ -81,7 +83,9 @@ def sign(rng: Rng) -> Print:
 
 def label(rng: Rng) -> Print:
     """A shipping label with a bar code or a square code on brown board."""
-    sheet = np.full((SIDE, SIDE, 3), np.array(around(rng, (0.42, 0.30, 0.19), 0.2)) * 255, np.float32)
+    sheet = np.full(
+        (SIDE, SIDE, 3), np.array(around(rng, (0.42, 0.30, 0.19), 0.2)) * 255, np.float32
+    )
     sheet *= (0.85 + 0.25 * noise.fractal(rng, 4, 5))[..., None]
     tape = int(rng.uniform(150, 350))
     sheet[tape : tape + int(rng.integers(20, 70))] *= around(rng, (1.2, 1.15, 1.0), 0.1)

@@ -39,7 +39,11 @@ class Drive:
         start = random_camera(rng)
         middle = (where.free[0] + where.free[2]) / 2
         self._start = replace(
-            start, position=(middle, 0.0, start.position[2]), yaw=0.0, roll=0.3 * start.roll, pitch=max(0.02, start.pitch)
+            start,
+            position=(middle, 0.0, start.position[2]),
+            yaw=0.0,
+            roll=0.3 * start.roll,
+            pitch=max(0.02, start.pitch),
         )
         self._sway = rng.uniform(0, 2 * np.pi, 6)
         floor = Floor(where)
@@ -50,7 +54,9 @@ class Drive:
             y, x = rng.uniform(4, length + 6), rng.uniform(*where.free[0:3:2])
             side = -1 if x > middle else 1
             course = (side * rng.uniform(0.4, 0.9), rng.normal(-0.2, 0.3))
-            self._walkers.append((Body.random(rng, bank), np.array((x, y)), np.array(course), rng.random()))
+            self._walkers.append(
+                (Body.random(rng, bank), np.array((x, y)), np.array(course), rng.random())
+            )
         things = []
         self._truck: tuple[Thing, float, float] | None = None
         if where.free[2] - where.free[0] > 6:
@@ -70,7 +76,11 @@ class Drive:
         sway, t = self._sway, seconds
         return replace(
             self._start,
-            position=(x + 0.1 * float(np.sin(0.6 * t + sway[0])), self._speed * t, z + 0.004 * float(np.sin(9 * t + sway[1]))),
+            position=(
+                x + 0.1 * float(np.sin(0.6 * t + sway[0])),
+                self._speed * t,
+                z + 0.004 * float(np.sin(9 * t + sway[1])),
+            ),
             yaw=0.12 * float(np.sin(0.5 * t + sway[2])) + 0.002 * float(np.sin(11 * t + sway[3])),
             pitch=self._start.pitch + 0.006 * float(np.sin(4 * t + sway[4])),
             roll=self._start.roll + 0.008 * float(np.sin(3 * t + sway[5])),

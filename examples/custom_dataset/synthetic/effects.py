@@ -97,7 +97,9 @@ def develop(light: Picture, sensor: Sensor, gain: float, bank: Bank, rng: Rng) -
     if sensor.blur:
         picture = cv2.GaussianBlur(picture, (0, 0), sensor.blur)
     if sensor.bloom:
-        small = cv2.resize(np.minimum(picture * gain, 4.0), (WIDTH // 8, HEIGHT // 8), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(
+            np.minimum(picture * gain, 4.0), (WIDTH // 8, HEIGHT // 8), interpolation=cv2.INTER_AREA
+        )
         spread = cv2.resize(cv2.GaussianBlur(small, (0, 0), 4), (WIDTH, HEIGHT))
         picture += np.float32(sensor.bloom / gain) * spread
     picture *= np.array(sensor.balance, np.float32) * np.float32(gain)
@@ -112,9 +114,13 @@ def develop(light: Picture, sensor: Sensor, gain: float, bank: Bank, rng: Rng) -
         field = field[:, ::-1]
     if sensor.grey:
         field = field[..., :1]
-    picture += field * cv2.sqrt(picture * np.float32(sensor.shot**2 * 4) + np.float32(sensor.read**2))
+    picture += field * cv2.sqrt(
+        picture * np.float32(sensor.shot**2 * 4) + np.float32(sensor.read**2)
+    )
     # Highlights are rolled off; the root is the display's gamma.
-    picture = cv2.sqrt(np.maximum(picture, 0) * (1 / (1 + np.float32(0.25) * np.maximum(picture, 0))))
+    picture = cv2.sqrt(
+        np.maximum(picture, 0) * (1 / (1 + np.float32(0.25) * np.maximum(picture, 0)))
+    )
     if sensor.contrast != 1:
         middle = np.float32(sensor.level)
         picture = middle + (picture - middle) * np.float32(sensor.contrast)
@@ -136,7 +142,11 @@ def _move(picture: Picture, sensor: Sensor) -> Picture:
         matrix = cv2.getRotationMatrix2D((WIDTH / 2, HEIGHT / 2), float(np.degrees(turn * t)), 1.0)
         matrix[:, 2] += dx * t, dy * t
         total += cv2.warpAffine(
-            picture, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            picture,
+            matrix,
+            (WIDTH, HEIGHT),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
         )
     return total / np.float32(steps)
 

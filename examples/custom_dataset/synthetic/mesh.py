@@ -77,7 +77,9 @@ class Mesh(NamedTuple):
     def faded(self, factors: Array) -> Mesh:
         """With colours multiplied, by face (N,) or by face and channel (N, 3)."""
         factors = np.asarray(factors, float)
-        return self._replace(color=self.color * (factors[:, None] if factors.ndim == 1 else factors))
+        return self._replace(
+            color=self.color * (factors[:, None] if factors.ndim == 1 else factors)
+        )
 
 
 def join(meshes: Iterable[Mesh]) -> Mesh:
@@ -107,7 +109,9 @@ def upright_to(direction: ArrayLike) -> Array:
 def face_normals(corners: Array) -> Array:
     """(N, 3) of quadrilaterals (N, 4, 3), outward, twice their area long."""
     a, b = (corners[:, 2] - corners[:, 0]).T, (corners[:, 3] - corners[:, 1]).T
-    return np.stack((a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]), axis=1)
+    return np.stack(
+        (a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]), axis=1
+    )
 
 
 def faces(points: ArrayLike, material: Material, uv: ArrayLike | None = None) -> Mesh:
@@ -118,13 +122,19 @@ def faces(points: ArrayLike, material: Material, uv: ArrayLike | None = None) ->
     if uv is not None:
         placed = np.asarray(uv, float).reshape(-1, 4, 2)
     elif material.size == 0:
-        placed = np.broadcast_to(((0.0, 1.0), (1.0, 1.0), (1.0, 0.0), (0.0, 0.0)), (*corners.shape[:2], 2))
+        placed = np.broadcast_to(
+            ((0.0, 1.0), (1.0, 1.0), (1.0, 0.0), (0.0, 0.0)), (*corners.shape[:2], 2)
+        )
     else:
         along = np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1) / material.size
         across = np.linalg.norm(corners[:, 3] - corners[:, 0], axis=1) / material.size
         zero = np.zeros_like(along)
         placed = np.stack(
-            [np.stack(pair, 1) for pair in ((zero, across), (along, across), (along, zero), (zero, zero))], 1
+            [
+                np.stack(pair, 1)
+                for pair in ((zero, across), (along, across), (along, zero), (zero, zero))
+            ],
+            1,
         )
     return _mesh(corners, np.repeat(normal[:, None], 4, axis=1), placed, material)
 
@@ -215,16 +225,26 @@ def revolve(
     color = np.repeat([m.color for m in each], segments, axis=0)
     surface = np.repeat([(m.texture, m.gloss, m.glow) for m in each], segments, axis=0)
     return Mesh(
-        points.reshape(-1, 4, 3), normals.reshape(-1, 4, 3), uv.reshape(-1, 4, 2), color, surface.astype(float)
+        points.reshape(-1, 4, 3),
+        normals.reshape(-1, 4, 3),
+        uv.reshape(-1, 4, 2),
+        color,
+        surface.astype(float),
     )
 
 
 def cylinder(
-    radius: float, height: float, material: Material, segments: int = 12, top: Material | None = None
+    radius: float,
+    height: float,
+    material: Material,
+    segments: int = 12,
+    top: Material | None = None,
 ) -> Mesh:
     """Standing on the origin, closed."""
     return revolve(
-        [(0, 0), (radius, 0), (radius, height), (0, height)], [material, material, top or material], segments
+        [(0, 0), (radius, 0), (radius, height), (0, height)],
+        [material, material, top or material],
+        segments,
     )
 
 
@@ -251,7 +271,7 @@ def limb(
 
 
 def extrude(outline: ArrayLike, width: float, material: Material) -> Mesh:
-    """A convex outline in y and z (M, 2), counter-clockwise seen from +x, made ``width`` wide in x."""
+    """A convex outline in y and z (M, 2), counter-clockwise seen from +x, ``width`` wide in x."""
     shape = np.asarray(outline, float)
     m = len(shape)
     right = np.hstack((np.full((m, 1), width / 2), shape))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patterns that repeat without a seam; all are (SIDE, SIDE) float32 in 0..1 unless said otherwise."""
+"""Patterns that repeat without a seam; (SIDE, SIDE) float32 in 0..1 unless said otherwise."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import cv2
@@ -35,7 +36,11 @@ def smooth(values: Field, side: int = SIDE) -> Field:
 
 
 def fractal(
-    rng: Rng, cells: int = 4, octaves: int = 5, rough: float = 0.55, stretch: tuple[int, int] = (1, 1)
+    rng: Rng,
+    cells: int = 4,
+    octaves: int = 5,
+    rough: float = 0.55,
+    stretch: tuple[int, int] = (1, 1),
 ) -> Field:
     """Clouds: octaves of random grids, the coarsest of ``cells`` a side, finer ones weaker.
 
@@ -93,7 +98,9 @@ def cells(rng: Rng, points: NDArray[np.float32]) -> tuple[NDArray[np.int32], Fie
             inside = (x >= 0) & (y >= 0) & (x < side) & (y < side)
             seeds[y[inside], x[inside]] = 0
             owner[y[inside], x[inside]] = np.flatnonzero(inside)
-    _, labels = cv2.distanceTransformWithLabels(seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    _, labels = cv2.distanceTransformWithLabels(
+        seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
     by_label = np.zeros(labels.max() + 1, np.int32)
     spot = seeds == 0
     by_label[labels[spot]] = owner[spot]
@@ -146,3 +153,11 @@ def mix(a: object, b: object, weight: Field) -> NDArray[np.float32]:
 def step(field: Field, at: float, width: float = 0.05) -> Field:
     """0 below, 1 above, with a soft flank."""
     return np.clip((field - at) / width + 0.5, 0, 1)
+
+
+def tone(color: Sequence[float], *fields: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A colour times some brightness fields about 1."""
+    brightness = np.ones((SIDE, SIDE), np.float32)
+    for field in fields:
+        brightness = brightness * field
+    return brightness[..., None] * np.array(color, np.float32)

@@ -14,7 +14,9 @@ Color = tuple[float, float, float]
 
 def hsv(hue: float, saturation: float, value: float) -> Color:
     """Hue 0..1 from red over green and blue; the result is linear."""
-    r, g, b = colorsys.hsv_to_rgb(hue % 1, min(1.0, max(0.0, saturation)), min(1.0, max(0.0, value)))
+    r, g, b = colorsys.hsv_to_rgb(
+        hue % 1, min(1.0, max(0.0, saturation)), min(1.0, max(0.0, value))
+    )
     return r**2, g**2, b**2
 
 

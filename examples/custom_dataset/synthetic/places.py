@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the robot is: halls, aisles between racks, corridors, yards; their walls, floor and light."""
+"""Where the robot is: halls, aisles between racks, corridors and yards."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synthetic import noise
+from synthetic import lights
 from synthetic.bank import Bank
 from synthetic.mesh import Material, Mesh, box, boxes, faces, join, rotation
 from synthetic.objects.board import panel
 from synthetic.palette import any_color, around, grey, hsv, pick
-from synthetic.shade import MAP, Light
+from synthetic.shade import Light
 
 Rng = np.random.Generator
 Array = NDArray[np.float64]
@@ -71,7 +70,7 @@ def place(rng: Rng, bank: Bank) -> Place:
     else:
         walls = ((x0, 0.0, np.pi / 2), (x1, 0.0, -np.pi / 2), (0.0, end, 0.0))
         parts += _on_walls(rng, bank, x0, x1, end, height)
-    return Place(join(parts), slot, free, walls, tuple(shelves), _indoor_light(rng))
+    return Place(join(parts), slot, free, walls, tuple(shelves), lights.indoors(rng))
 
 
 def _ground(rng: Rng, bank: Bank, kind: str, x0: float, x1: float, y0: float, y1: float) -> Mesh:
@@ -80,7 +79,9 @@ def _ground(rng: Rng, bank: Bank, kind: str, x0: float, x1: float, y0: float, y1
     return plane.shifted_texture(rng.random(2))
 
 
-def _room(rng: Rng, bank: Bank, x0: float, x1: float, y0: float, y1: float, height: float) -> list[Mesh]:
+def _room(
+    rng: Rng, bank: Bank, x0: float, x1: float, y0: float, y1: float, height: float
+) -> list[Mesh]:
     wall = bank.of(rng, 'wall', around(rng, (0.85, 0.85, 0.85), 0.15), float(rng.uniform(1.5, 3.5)))
     low = wall._replace(color=around(rng, (0.5, 0.5, 0.5), 0.5)) if rng.random() < 0.4 else wall
     split = rng.uniform(0.8, 1.4)
@@ -91,22 +92,39 @@ def _room(rng: Rng, bank: Bank, x0: float, x1: float, y0: float, y1: float, heig
             parts.append(faces([[(ax, ay, z0), (bx, by, z0), (bx, by, z1), (ax, ay, z1)]], skin))
     tone = grey(rng, 0.2, 0.85)
     ceiling = bank.of(rng, 'ribbed' if rng.random() < 0.6 else 'wall', tone, 2.5)
-    parts.append(faces([[(x0, y0, height), (x0, y1, height), (x1, y1, height), (x1, y0, height)]], ceiling))
+    parts.append(
+        faces([[(x0, y0, height), (x0, y1, height), (x1, y1, height), (x1, y0, height)]], ceiling)
+    )
     lamp = Material(around(rng, (0.95, 0.95, 0.9), 0.05), 0, 1.0, 0.0, float(rng.uniform(1.5, 4)))
     rows, every = max(1, int((x1 - x0) / rng.uniform(3, 6))), rng.uniform(2.5, 5)
-    wide, long = (rng.uniform(0.15, 0.3), rng.uniform(1.0, 2.4)) if rng.random() < 0.7 else (0.6, 0.6)
+    wide, long = (
+        (rng.uniform(0.15, 0.3), rng.uniform(1.0, 2.4)) if rng.random() < 0.7 else (0.6, 0.6)
+    )
     for i in range(rows):
         x = x0 + (x1 - x0) * (i + 0.5) / rows
         y = np.arange(1.0, y1 - 1, every)
-        quads = [[(x - wide, b, height - 0.05), (x - wide, b + long, height - 0.05), (x + wide, b + long, height - 0.05),
-                  (x + wide, b, height - 0.05)] for b in y]  # fmt: skip
+        quads = [
+            [
+                (x - wide, b, height - 0.05),
+                (x - wide, b + long, height - 0.05),
+                (x + wide, b + long, height - 0.05),
+                (x + wide, b, height - 0.05),
+            ]
+            for b in y
+        ]
         if quads:
             parts.append(faces(quads, lamp))
     if height > 4 and rng.random() < 0.7:
         steel = Material(grey(rng, 0.1, 0.5))
         y = np.arange(2.0, y1, rng.uniform(3, 6))
         size = np.tile((x1 - x0, 0.2, 0.35), (len(y), 1))
-        parts.append(boxes(np.stack((np.full(len(y), (x0 + x1) / 2), y, np.full(len(y), height - 0.4)), 1), size, steel))
+        parts.append(
+            boxes(
+                np.stack((np.full(len(y), (x0 + x1) / 2), y, np.full(len(y), height - 0.4)), 1),
+                size,
+                steel,
+            )
+        )
     return parts
 
 
@@ -116,12 +134,24 @@ def _on_walls(rng: Rng, bank: Bank, x0: float, x1: float, end: float, height: fl
     for _ in range(rng.integers(1, 8)):
         what = rng.random()
         if what < 0.35:
-            skin, size, base = bank.of(rng, 'paint', any_color(rng), 2.0), (rng.uniform(0.9, 3.0), rng.uniform(2.0, 3.0)), 0.0
+            skin, size, base = (
+                bank.of(rng, 'paint', any_color(rng), 2.0),
+                (rng.uniform(0.9, 3.0), rng.uniform(2.0, 3.0)),
+                0.0,
+            )
         elif what < 0.6:
             pale = around(rng, (0.7, 0.78, 0.85), 0.2)
-            skin, size, base = Material(pale, 0, 1.0, 0.3, float(rng.uniform(0.5, 2))), rng.uniform(0.8, 2.2, 2), 1.2
+            skin, size, base = (
+                Material(pale, 0, 1.0, 0.3, float(rng.uniform(0.5, 2))),
+                rng.uniform(0.8, 2.2, 2),
+                1.2,
+            )
         else:
-            skin, size, base = bank.of(rng, 'sign', (0.9, 0.9, 0.9), 0), rng.uniform(0.3, 1.1, 2), rng.uniform(0.8, 2.0)
+            skin, size, base = (
+                bank.of(rng, 'sign', (0.9, 0.9, 0.9), 0),
+                rng.uniform(0.3, 1.1, 2),
+                rng.uniform(0.8, 2.0),
+            )
         w, h = float(size[0]), min(float(size[1]), height - base - 0.2)
         if h < 0.2:
             continue
@@ -129,7 +159,11 @@ def _on_walls(rng: Rng, bank: Bank, x0: float, x1: float, end: float, height: fl
         parts.append(_against(rng, sheet, x0, x1, end, w))
     if rng.random() < 0.4:
         z = rng.uniform(1.8, max(2.0, height - 0.5))
-        parts.append(boxes((x0 + 0.1, end / 2 - 1, z), (0.12, end, 0.12), Material(any_color(rng), 0, 1.0, 0.3)))
+        parts.append(
+            boxes(
+                (x0 + 0.1, end / 2 - 1, z), (0.12, end, 0.12), Material(any_color(rng), 0, 1.0, 0.3)
+            )
+        )
     return parts
 
 
@@ -148,15 +182,26 @@ def _markings(rng: Rng, bank: Bank, x0: float, x1: float, end: float) -> list[Me
     """Lines painted on the floor."""
     if rng.random() < 0.4:
         return []
-    paint = bank.of(rng, 'paint', pick(rng, (hsv(0.13, 0.9, 0.95), (0.85, 0.85, 0.85), hsv(0.0, 0.8, 0.7), hsv(0.6, 0.8, 0.6))), 2.5)
+    paint = bank.of(
+        rng,
+        'paint',
+        pick(
+            rng, (hsv(0.13, 0.9, 0.95), (0.85, 0.85, 0.85), hsv(0.0, 0.8, 0.7), hsv(0.6, 0.8, 0.6))
+        ),
+        2.5,
+    )
     if rng.random() < 0.2:
         paint = bank.of(rng, 'stripes', (1, 1, 1), 0.4)
     w = rng.uniform(0.04, 0.09)
     quads = []
     for x in rng.uniform(x0 * 0.9, x1 * 0.9, rng.integers(1, 4)):
-        quads.append([(x - w, -4, 0.003), (x + w, -4, 0.003), (x + w, end, 0.003), (x - w, end, 0.003)])
+        quads.append(
+            [(x - w, -4, 0.003), (x + w, -4, 0.003), (x + w, end, 0.003), (x - w, end, 0.003)]
+        )
     for y in rng.uniform(1, end, rng.integers(0, 3)):
-        quads.append([(x0, y - w, 0.004), (x1, y - w, 0.004), (x1, y + w, 0.004), (x0, y + w, 0.004)])
+        quads.append(
+            [(x0, y - w, 0.004), (x1, y - w, 0.004), (x1, y + w, 0.004), (x0, y + w, 0.004)]
+        )
     return [faces(quads, paint)]
 
 
@@ -165,8 +210,16 @@ def _rack(
 ) -> tuple[Mesh, list[tuple[float, float, float]]]:
     """A pallet rack along the aisle, its shelves filled with cartons, and what is left empty."""
     bay, levels = rng.uniform(1.9, 2.8), int(rng.integers(2, 4))
-    post = Material(pick(rng, (hsv(0.6, 0.8, 0.5), hsv(0.04, 0.9, 0.9), grey(rng, 0.2, 0.6))), bank.slots['paint'][0], 2.0)
-    bar = Material(pick(rng, (hsv(0.05, 0.95, 0.95), hsv(0.13, 0.9, 0.9), grey(rng, 0.3, 0.7))), bank.slots['paint'][1], 2.0)
+    post = Material(
+        pick(rng, (hsv(0.6, 0.8, 0.5), hsv(0.04, 0.9, 0.9), grey(rng, 0.2, 0.6))),
+        bank.slots['paint'][0],
+        2.0,
+    )
+    bar = Material(
+        pick(rng, (hsv(0.05, 0.95, 0.95), hsv(0.13, 0.9, 0.9), grey(rng, 0.3, 0.7))),
+        bank.slots['paint'][1],
+        2.0,
+    )
     pitch = rng.uniform(1.3, 1.7)
     tall = min(height - 0.3, pitch * levels + 1.0)
     bays = min(8, int((end - 0.5) / bay))
@@ -192,9 +245,14 @@ def _rack(
                 w = min(rng.uniform(0.35, 1.1), middle + bay / 2 - 0.1 - y)
                 if rng.random() < 0.8:
                     h = rng.uniform(0.3, pitch - 0.35)
-                    skin = bank.of(rng, 'label', around(rng, (0.9, 0.9, 0.9), 0.25), 0) if rng.random() < 0.65 else bank.of(
-                        rng, 'cloth', around(rng, any_color(rng), 0.2), 1.2, 0.2)  # fmt: skip
-                    goods.append(boxes((x, y + w / 2, floor + h / 2), (deep * 0.85, w * 0.95, h), skin))
+                    skin = (
+                        bank.of(rng, 'label', around(rng, (0.9, 0.9, 0.9), 0.25), 0)
+                        if rng.random() < 0.65
+                        else bank.of(rng, 'cloth', around(rng, any_color(rng), 0.2), 1.2, 0.2)
+                    )
+                    goods.append(
+                        boxes((x, y + w / 2, floor + h / 2), (deep * 0.85, w * 0.95, h), skin)
+                    )
                 y += w + rng.uniform(0.02, 0.15)
     parts = [boxes(centers, sizes, post), *goods]
     if beams:
@@ -209,8 +267,16 @@ def _yard(rng: Rng, bank: Bank) -> Place:
     half, end = rng.uniform(5, 14), rng.uniform(10, 30)
     walls: list[tuple[float, float, float]] = []
     if rng.random() < 0.6:
-        skin = bank.of(rng, 'wall', around(rng, (0.85, 0.85, 0.85), 0.15), float(rng.uniform(2.0, 4.0)))
-        parts.append(box((rng.uniform(10, 60), 8, rng.uniform(3, 9)), skin, (rng.uniform(-15, 15), end + 4.2, 0)))
+        skin = bank.of(
+            rng, 'wall', around(rng, (0.85, 0.85, 0.85), 0.15), float(rng.uniform(2.0, 4.0))
+        )
+        parts.append(
+            box(
+                (rng.uniform(10, 60), 8, rng.uniform(3, 9)),
+                skin,
+                (rng.uniform(-15, 15), end + 4.2, 0),
+            )
+        )
         if abs(parts[-1].points[..., 0].mean()) < 4:
             walls.append((0.0, end + 0.2, 0.0))
     for side in (-1, 1):
@@ -220,10 +286,24 @@ def _yard(rng: Rng, bank: Bank) -> Place:
                 steel = bank.of(rng, 'ribbed', any_color(rng), 1.2)
                 parts.append(box((2.4, 6.0, 2.6), steel, (side * (half + 1.4), y + 3, 0)))
                 if rng.random() < 0.3:
-                    parts.append(box((2.4, 6.0, 2.6), steel._replace(color=any_color(rng)), (side * (half + 1.4), y + 3, 2.6)))
+                    parts.append(
+                        box(
+                            (2.4, 6.0, 2.6),
+                            steel._replace(color=any_color(rng)),
+                            (side * (half + 1.4), y + 3, 2.6),
+                        )
+                    )
         elif way < 0.5:
-            skin = bank.of(rng, 'wall', around(rng, (0.85, 0.85, 0.85), 0.15), float(rng.uniform(2.0, 4.0)))
-            parts.append(box((6, rng.uniform(8, 40), rng.uniform(2.5, 8)), skin, (side * (half + 3.2), rng.uniform(5, 20), 0)))
+            skin = bank.of(
+                rng, 'wall', around(rng, (0.85, 0.85, 0.85), 0.15), float(rng.uniform(2.0, 4.0))
+            )
+            parts.append(
+                box(
+                    (6, rng.uniform(8, 40), rng.uniform(2.5, 8)),
+                    skin,
+                    (side * (half + 3.2), rng.uniform(5, 20), 0),
+                )
+            )
         elif way < 0.7:
             rail = Material(grey(rng, 0.1, 0.7))
             y = np.arange(0, end + 4, 2.0)
@@ -233,55 +313,4 @@ def _yard(rng: Rng, bank: Bank) -> Place:
                 parts.append(boxes((side * half, end / 2, z), (0.03, end + 8, 0.04), rail))
     if rng.random() < 0.4:
         parts += _markings(rng, bank, -half, half, end)
-    return Place(join(parts), slot, (-half, 0.7, half, end), tuple(walls), (), _outdoor_light(rng))
-
-
-def _indoor_light(rng: Rng) -> Light:
-    warm = around(rng, pick(rng, ((1.0, 0.93, 0.8), (1.0, 1.0, 1.0), (0.88, 0.95, 1.0), (1.0, 0.8, 0.55))), 0.1)
-    strength = rng.uniform(0.1, 0.9)
-    ambient = np.array(warm) * rng.uniform(0.45, 0.8)
-    windows = rng.random() < 0.35
-    low, high = (0.35, 0.8) if windows else (0.9, 1.45)
-    height, around_ = rng.uniform(low, high), rng.uniform(0, 2 * np.pi)
-    toward = np.array((np.cos(around_) * np.cos(height), np.sin(around_) * np.cos(height), np.sin(height)))
-    cookie = None
-    if windows or rng.random() < 0.25:
-        cookie = _panes(rng)
-        strength = rng.uniform(0.6, 2.2)
-    return Light(
-        toward=toward,
-        sun=np.array(around(rng, (0.9, 0.86, 0.75), 0.1)) * strength,
-        sky=ambient,
-        bounce=ambient * rng.uniform(0.3, 0.7),
-        softness=1.0,
-        cookie=cookie,
-        haze=ambient * 0.6,
-        sight=float(rng.choice([300.0, rng.uniform(40, 150)])),
-    )
-
-
-def _outdoor_light(rng: Rng) -> Light:
-    height, around_ = rng.uniform(0.25, 1.4), rng.uniform(0, 2 * np.pi)
-    toward = np.array((np.cos(around_) * np.cos(height), np.sin(around_) * np.cos(height), np.sin(height)))
-    overcast = rng.random() < 0.35
-    low = np.clip((0.6 - height) / 0.5, 0, 1)
-    sun = np.array((1.0, 0.95 - 0.25 * low, 0.88 - 0.5 * low)) * (rng.uniform(0.0, 0.3) if overcast else rng.uniform(0.8, 1.8))
-    sky = np.array(around(rng, (0.5, 0.56, 0.65) if not overcast else (0.6, 0.6, 0.62), 0.15))
-    dapple = None
-    if rng.random() < 0.2 and not overcast:
-        leaf = noise.fractal(rng, 8, 4, 0.6)
-        dapple = np.tile(noise.step(leaf, rng.uniform(0.35, 0.6), 0.1), (2, 2))[:MAP, :MAP].astype(np.float32)
-    return Light(
-        toward=toward, sun=sun, sky=sky, bounce=sky * rng.uniform(0.3, 0.6), softness=1.0, cookie=dapple,
-        haze=np.array(grey(rng, 0.5, 0.8)) * 0.9, sight=float(rng.choice([rng.uniform(150, 500), rng.uniform(30, 90)], p=[0.8, 0.2])),
-    )  # fmt: skip
-
-
-def _panes(rng: Rng) -> NDArray[np.float32]:
-    """Light that falls through windows or between beams."""
-    line = np.arange(MAP)
-    px, py = rng.integers(40, 160, 2)
-    wx, wy = px * rng.uniform(0.3, 0.9), py * rng.uniform(0.3, 0.95)
-    lit = ((line % px) < wx)[None] & ((line % py) < wy)[:, None]
-    soft = cv2.GaussianBlur(lit.astype(np.float32), (0, 0), float(rng.uniform(0.7, 4)))
-    return soft * rng.uniform(0.6, 1.0) + np.float32(rng.uniform(0, 0.2))
+    return Place(join(parts), slot, (-half, 0.7, half, end), tuple(walls), (), lights.outdoors(rng))

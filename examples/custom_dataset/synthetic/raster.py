@@ -52,7 +52,9 @@ class Buffer:
         """Draw polygons, in ``only`` (x0, y0, x1, y1) if given."""
         bounds = polygons.bounds
         if only is not None:
-            bounds = np.hstack((np.maximum(bounds[:, :2], only[:2]), np.minimum(bounds[:, 2:], only[2:])))
+            bounds = np.hstack(
+                (np.maximum(bounds[:, :2], only[:2]), np.minimum(bounds[:, 2:], only[2:]))
+            )
         inside = (bounds[:, 0] < bounds[:, 2]) & (bounds[:, 1] < bounds[:, 3])
         bounds, planes = bounds[inside], polygons.planes[inside]
         outlines = (polygons.corners[inside] - bounds[:, None, :2]) * (1 << _SHIFT)
@@ -139,7 +141,9 @@ def in_light(mesh: Mesh, toward: Array, view: Array, size: int) -> Polygons:
     return _polygons(np.flatnonzero(wanted), placed[..., :2], planes, (size, size))
 
 
-def _polygons(face: NDArray[np.int64], corners: Array, planes: Array, size: tuple[int, int]) -> Polygons:
+def _polygons(
+    face: NDArray[np.int64], corners: Array, planes: Array, size: tuple[int, int]
+) -> Polygons:
     low, high = corners.min(axis=1), corners.max(axis=1)
     limit = np.array(size)
     start = np.clip(np.floor(low), 0, limit).astype(np.int64)
@@ -150,8 +154,12 @@ def _polygons(face: NDArray[np.int64], corners: Array, planes: Array, size: tupl
 def _clip(polygon: Array, guard: float) -> Array:
     """The part in front of the camera and not too far to the sides (Sutherland and Hodgman)."""
     for normal, offset in (
-        ((0, 0, 1), NEAR), ((1, 0, guard), 0), ((-1, 0, guard), 0), ((0, 1, guard), 0), ((0, -1, guard), 0),
-    ):  # fmt: skip
+        ((0, 0, 1), NEAR),
+        ((1, 0, guard), 0),
+        ((-1, 0, guard), 0),
+        ((0, 1, guard), 0),
+        ((0, -1, guard), 0),
+    ):
         side = polygon @ np.array(normal, float) - offset
         kept = []
         for i in range(len(polygon)):

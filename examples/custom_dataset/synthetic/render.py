@@ -86,11 +86,15 @@ def render(scene: Scene, camera: Camera, bank: Bank, remove: bool = True) -> Ren
         if gone.any():
             _take_away(buffer, polygons, part_of, gone)
             owner = _owners(buffer, part_of, camera)
-            labels = _labels(owner, [None if g else n for n, g in zip(names, gone, strict=True)], whole, camera)
+            labels = _labels(
+                owner, [None if g else n for n, g in zip(names, gone, strict=True)], whole, camera
+            )
     kept = join([m for m, g in zip(meshes, gone, strict=True) if not g])
     shadow = ShadowMap(kept, scene.place.light, camera)
     contact = contact_map([m for m, g in zip(meshes[1:], gone[1:], strict=True) if not g], camera)
-    light = shade(buffer, mesh, forms, camera, scene.place.light, bank, shadow, contact, scene.place.ground)
+    light = shade(
+        buffer, mesh, forms, camera, scene.place.light, bank, shadow, contact, scene.place.ground
+    )
     number = np.zeros(len(meshes), np.int32)
     number[list(labels)] = np.arange(1, len(labels) + 1)
     return Rendered(camera.through_lens(light), list(labels.values()), number[owner])
@@ -103,7 +107,7 @@ def _owners(buffer: Buffer, part_of: NDArray[np.int64], camera: Camera) -> NDArr
 
 
 def _whole_areas(polygons: Polygons, part_of: NDArray[np.int64], parts: int) -> NDArray[np.float64]:
-    """Rendered pixels that each part would cover alone and in a picture without end; 0 if unseen."""
+    """Rendered pixels of each part if it were alone in a picture without end; 0 if unseen."""
     areas = np.zeros(parts)
     part = part_of[polygons.face]
     side = 56
@@ -141,7 +145,9 @@ def _labels(
     return found
 
 
-def _take_away(buffer: Buffer, polygons: Polygons, part_of: NDArray[np.int64], gone: NDArray[np.bool_]) -> None:
+def _take_away(
+    buffer: Buffer, polygons: Polygons, part_of: NDArray[np.int64], gone: NDArray[np.bool_]
+) -> None:
     """Draw what was behind parts that are gone."""
     part = part_of[polygons.face]
     keep = ~gone[part]

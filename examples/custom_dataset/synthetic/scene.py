@@ -20,7 +20,14 @@ Rng = np.random.Generator
 #: How often each class is asked for; forklifts bring pallets and persons along.
 _SHARES = (0.13, 0.17, 0.17, 0.19, 0.22, 0.12)
 #: Metres that decide how far away a thing of a given size in the picture stands.
-_EXTENT = {'pallet': 1.1, 'barrel': 0.8, 'traffic_cone': 0.6, 'person': 1.7, 'fiducial_board': 0.6, 'forklift': 2.2}
+_EXTENT = {
+    'pallet': 1.1,
+    'barrel': 0.8,
+    'traffic_cone': 0.6,
+    'person': 1.7,
+    'fiducial_board': 0.6,
+    'forklift': 2.2,
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,9 @@ def random_scene(rng: Rng, bank: Bank, camera: Camera) -> Scene:
     return Scene(where, tuple(furnish(rng, bank, camera, where, Floor(where), wanted)))
 
 
-def furnish(rng: Rng, bank: Bank, camera: Camera, where: Place, floor: Floor, wanted: int) -> list[Thing]:
+def furnish(
+    rng: Rng, bank: Bank, camera: Camera, where: Place, floor: Floor, wanted: int
+) -> list[Thing]:
     """About so many things of the classes, and clutter."""
     things: list[Thing] = []
     # The largest first, while there is room.
@@ -116,13 +125,20 @@ def _spot(rng: Rng, camera: Camera, floor: Floor, distance: float) -> tuple[floa
 
 
 def _stand(
-    rng: Rng, floor: Floor, things: list[Thing], thing: Thing, spot: tuple[float, float], category: str | None
+    rng: Rng,
+    floor: Floor,
+    things: list[Thing],
+    thing: Thing,
+    spot: tuple[float, float],
+    category: str | None,
 ) -> bool:
     x, y = spot
     if y < thing.radius + 0.75 or not floor.take(x, y, thing.radius):
         return False
     heading = float(rng.uniform(0, 2 * np.pi))
-    if category == 'fiducial_board' or (category is None and rng.random() < 0.5):  # mostly seen from the front
+    if category == 'fiducial_board' or (
+        category is None and rng.random() < 0.5
+    ):  # mostly seen from the front
         heading = float(np.arctan2(-x, y) + rng.normal(0, 0.6))
     things.append(thing.placed(x, y, heading))
     return True
@@ -145,4 +161,3 @@ def _on_wall(rng: Rng, bank: Bank, camera: Camera, where: Place) -> Thing:
     at = np.array((x, y, rng.uniform(0.5, 2.2))) + away
     front, rest = (m.turned(turn).moved(at) for m in sheet)
     return Thing((('fiducial_board', front), (None, rest)), 0.0)
-

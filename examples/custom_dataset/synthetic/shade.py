@@ -54,7 +54,9 @@ class ShadowMap:
         side /= np.linalg.norm(side)
         other = np.cross(light.toward, side)
         ahead = camera.axes()[2] * (1, 1, 0)
-        middle = np.array(camera.position) * (1, 1, 0) + ahead / np.linalg.norm(ahead) * (_REACH * 0.42)
+        middle = np.array(camera.position) * (1, 1, 0) + ahead / np.linalg.norm(ahead) * (
+            _REACH * 0.42
+        )
         scale = MAP / _REACH
         view = np.zeros((3, 4))
         view[:, :3] = side * scale, other * scale, light.toward
@@ -119,9 +121,11 @@ def shade(
             return np.take(table[k], face, mode='clip')
 
         def form(k: int, x: Picture = x, y: Picture = y, z: Picture = distance) -> Picture:
-            return (column(k) * x + column(k + 1) * y + column(k + 2)) * z  # noqa: B023
+            return (column(k) * x + column(k + 1) * y + column(k + 2)) * z
 
-        def along(r: Picture, start: float, x: Picture = x, y: Picture = y, z: Picture = distance) -> Picture:
+        def along(
+            r: Picture, start: float, x: Picture = x, y: Picture = y, z: Picture = distance
+        ) -> Picture:
             return (r[0] * x + (r[1] * y + r[2])) * z + start
 
         u, v, sun = form(0), form(3), form(6)
@@ -129,19 +133,27 @@ def shade(
         level = np.clip(level * np.float32(1 / np.log(2)), 0, LEVELS - 1).astype(np.intp)
         side = np.take(sides, level, mode='clip')
         entry = column(13).astype(np.intp) * LEVELS + level
-        map_x = (u - np.floor(u)) * side + (np.take(places[0], entry, mode='clip') - np.float32(0.5))
-        map_y = (v - np.floor(v)) * side + (np.take(places[1], entry, mode='clip') - np.float32(0.5))
+        map_x = (u - np.floor(u)) * side + (
+            np.take(places[0], entry, mode='clip') - np.float32(0.5)
+        )
+        map_y = (v - np.floor(v)) * side + (
+            np.take(places[1], entry, mode='clip') - np.float32(0.5)
+        )
         texture = cv2.remap(bank.atlas.pixels, map_x, map_y, cv2.INTER_LINEAR)
 
         column_l = along(lit_ray[0], lit_position[0])
         row_l = along(lit_ray[1], lit_position[1])
         near_l = along(lit_ray[2], lit_position[2])
-        map_l = cv2.remap(shadow.near, column_l, row_l, cv2.INTER_NEAREST, None, cv2.BORDER_CONSTANT, 0)
+        map_l = cv2.remap(
+            shadow.near, column_l, row_l, cv2.INTER_NEAREST, None, cv2.BORDER_CONSTANT, 0
+        )
         reached = (near_l + np.float32(0.035) > map_l).astype(np.float32)
         if light.softness:
             reached = cv2.blur(reached, (3, 3))
         if light.cookie is not None:
-            reached *= cv2.remap(light.cookie, column_l, row_l, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP)
+            reached *= cv2.remap(
+                light.cookie, column_l, row_l, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP
+            )
         sun = np.clip(sun, 0, 1) * reached
         gloss = column(20)
         shiny = gloss.any()
@@ -162,7 +174,9 @@ def shade(
         stained = column(21) > 0
         if stained.any():
             tile = np.float32(SIDE / _STAINS)
-            stains = cv2.remap(bank.stains, px * tile, py * tile, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP)
+            stains = cv2.remap(
+                bank.stains, px * tile, py * tile, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP
+            )
             open_sky = np.where(stained, open_sky * stains, open_sky)
             sun = np.where(stained, sun * stains, sun)
         clear = np.exp(distance * np.float32(-1 / light.sight))
@@ -194,7 +208,9 @@ def _face_table(mesh: Mesh, forms: Array, camera: Camera, light: Light, floor: i
     view /= np.linalg.norm(view, axis=1, keepdims=True)
     half = view + light.toward
     half /= np.maximum(np.linalg.norm(half, axis=1, keepdims=True), 1e-6)
-    cosines = np.stack((normals @ light.toward, np.einsum('nvk,nk->nv', normals, half)), axis=2)[:, :3]
+    cosines = np.stack((normals @ light.toward, np.einsum('nvk,nk->nv', normals, half)), axis=2)[
+        :, :3
+    ]
     seen = camera.see(points[:, :3])
     lit = planes_of(seen, cosines)
     (cx, cy), scale = camera.center, camera.scale
@@ -256,7 +272,13 @@ def _background(picture: Picture, rows: slice, camera: Camera, bank: Bank, light
     # Corner to corner, as the coarse points lie.
     to_fine = np.array([[(width - 1) / 40, 0, 0], [0, (size[1] - 1) / 20, 0]])
     map_x, map_y = (
-        cv2.warpAffine(m.astype(np.float32), to_fine, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        cv2.warpAffine(
+            m.astype(np.float32),
+            to_fine,
+            size,
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
         for m in (azimuth / (2 * np.pi) * w, h / 2 - elevation / np.pi * h)
     )
     sky = cv2.remap(bank.panorama, map_x, map_y, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP)

@@ -13,7 +13,9 @@ from synthetic.palette import around, grey
 Rng = np.random.Generator
 
 
-def panel(rng: Rng, face: Material, width: float, height: float, frame: float = 0.0) -> tuple[Mesh, Mesh]:
+def panel(
+    rng: Rng, face: Material, width: float, height: float, frame: float = 0.0
+) -> tuple[Mesh, Mesh]:
     """A thin upright panel about the origin: its print, towards -y, and the rest of it."""
     w, h, d = width / 2, height / 2, rng.uniform(0.004, 0.02)
     back = Material(grey(rng, 0.1, 0.7))
@@ -27,7 +29,9 @@ def panel(rng: Rng, face: Material, width: float, height: float, frame: float = 
 
 def printed(rng: Rng, bank: Bank) -> tuple[Mesh, Mesh]:
     """A board with markers, upright, its print towards -y."""
-    face = bank.of(rng, 'board', around(rng, (0.92, 0.92, 0.92), 0.08), 0, float(rng.choice([0, 0.3])))
+    face = bank.of(
+        rng, 'board', around(rng, (0.92, 0.92, 0.92), 0.08), 0, float(rng.choice([0, 0.3]))
+    )
     side = float(np.exp(rng.uniform(np.log(0.25), np.log(1.2))))
     return panel(rng, face, side, side * rng.choice([1, 1, rng.uniform(0.8, 1.25)]))
 
@@ -45,17 +49,29 @@ def mounted(rng: Rng, sheet: tuple[Mesh, Mesh], category: str | None) -> Thing:
     way = rng.random()
     if way < 0.15:
         turn = rotation('x', -np.pi / 2) @ rotation('y', rng.uniform(0, 2 * np.pi))
-        return Thing(tuple((n, m.turned(turn).moved((0, 0, 0.02))) for n, m in zip(names, sheet, strict=True)), width)
-    turn = rotation('y', rng.choice([0, rng.normal(0, 0.1), rng.uniform(0, 2 * np.pi)], p=[0.5, 0.3, 0.2]))
+        return Thing(
+            tuple(
+                (n, m.turned(turn).moved((0, 0, 0.02))) for n, m in zip(names, sheet, strict=True)
+            ),
+            width,
+        )
+    turn = rotation(
+        'y', rng.choice([0, rng.normal(0, 0.1), rng.uniform(0, 2 * np.pi)], p=[0.5, 0.3, 0.2])
+    )
     if way < 0.35:
         turn = rotation('x', -rng.uniform(0.1, 0.5)) @ turn
         low = -min(float((m.points @ turn.T)[..., 2].min()) for m in sheet)
         return Thing(
-            tuple((n, m.turned(turn).moved((0, 0, low))) for n, m in zip(names, sheet, strict=True)), max(width, height) / 2
+            tuple(
+                (n, m.turned(turn).moved((0, 0, low))) for n, m in zip(names, sheet, strict=True)
+            ),
+            max(width, height) / 2,
         )
     turn = rotation('x', rng.normal(0.0, 0.15)) @ turn
     middle = max(float(rng.uniform(0.5, 1.5)), height * 0.75)
-    raised = tuple((n, m.turned(turn).moved((0, 0, middle))) for n, m in zip(names, sheet, strict=True))
+    raised = tuple(
+        (n, m.turned(turn).moved((0, 0, middle))) for n, m in zip(names, sheet, strict=True)
+    )
     rod = Material(grey(rng, 0.03, 0.5), 0, 1.0, 0.3)
     back = 0.05
     stand = [beam((0, back, middle), (0, back, 0.4 * middle), 0.035, 0.035, rod)]

@@ -16,10 +16,18 @@ Rng = np.random.Generator
 def cone(rng: Rng, bank: Bank, detail: int) -> Thing:
     """One cone: square foot, none to three bands; standing, seldom lying or squashed."""
     segments = int(np.clip(detail, 8, 20))
-    colors = (hsv(0.04, 0.95, 1.0), hsv(0.055, 0.9, 0.95), hsv(0.02, 0.9, 0.85), hsv(0.04, 0.95, 1.0))
+    colors = (
+        hsv(0.04, 0.95, 1.0),
+        hsv(0.055, 0.9, 0.95),
+        hsv(0.02, 0.9, 0.85),
+        hsv(0.04, 0.95, 1.0),
+    )
     color = pick(rng, colors, 0.15)
     if rng.random() < 0.2:
-        color = pick(rng, (hsv(0.14, 0.9, 0.95), hsv(0.0, 0.9, 0.75), hsv(0.22, 0.8, 0.85), hsv(0.6, 0.8, 0.7)))
+        color = pick(
+            rng,
+            (hsv(0.14, 0.9, 0.95), hsv(0.0, 0.9, 0.75), hsv(0.22, 0.8, 0.85), hsv(0.6, 0.8, 0.7)),
+        )
     skin = bank.of(rng, 'paint', color, 1.5, 0.1)
     band = Material(pick(rng, ((0.8, 0.8, 0.8), (0.6, 0.62, 0.65))), skin.texture, 1.5, 0.2)
     height = float(rng.uniform(0.28, 0.95))
@@ -49,6 +57,8 @@ def cone(rng: Rng, bank: Bank, detail: int) -> Thing:
     if rng.random() < 0.1:
         mesh = mesh.scaled((1.15, 0.8, rng.uniform(0.75, 0.95)))
     if rng.random() < 0.1:
-        fallen = mesh.turned(rotation('z', rng.uniform(0, 2 * np.pi))).turned(rotation('x', np.pi / 2 - 0.2))
+        fallen = mesh.turned(rotation('z', rng.uniform(0, 2 * np.pi))).turned(
+            rotation('x', np.pi / 2 - 0.2)
+        )
         mesh = on_ground(fallen)
     return of('traffic_cone', mesh)

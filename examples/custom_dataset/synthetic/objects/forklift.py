@@ -13,8 +13,15 @@ from synthetic.objects.thing import Thing
 from synthetic.palette import around, grey, hsv, pick
 
 Rng = np.random.Generator
-_COLORS = (hsv(0.12, 0.9, 0.95), hsv(0.06, 0.9, 0.95), hsv(0.0, 0.85, 0.75), hsv(0.35, 0.7, 0.5), hsv(0.6, 0.75, 0.6),
-           (0.6, 0.6, 0.58), hsv(0.17, 0.8, 0.8))  # fmt: skip
+_COLORS = (
+    hsv(0.12, 0.9, 0.95),
+    hsv(0.06, 0.9, 0.95),
+    hsv(0.0, 0.85, 0.75),
+    hsv(0.35, 0.7, 0.5),
+    hsv(0.6, 0.75, 0.6),
+    (0.6, 0.6, 0.58),
+    hsv(0.17, 0.8, 0.8),
+)
 
 
 def forklift(rng: Rng, bank: Bank, detail: int) -> Thing:
@@ -29,8 +36,18 @@ def forklift(rng: Rng, bank: Bank, detail: int) -> Thing:
     deck = rng.uniform(0.5, 0.62)
     parts = [
         box((width * 0.9, length * 0.62, deck - 0.18), paint, (0, front - length * 0.31, 0.18)),
-        extrude([(rear, 0.3), (rear + 0.12, 0.16), (rear + 0.75, 0.16), (rear + 0.75, 1.0), (rear + 0.25, 1.02),
-                 (rear, 0.8)], width, weight),  # fmt: skip
+        extrude(
+            [
+                (rear, 0.3),
+                (rear + 0.12, 0.16),
+                (rear + 0.75, 0.16),
+                (rear + 0.75, 1.0),
+                (rear + 0.25, 1.02),
+                (rear, 0.8),
+            ],
+            width,
+            weight,
+        ),
         box((width * 0.75, 0.75, 1.0 - deck), paint, (0, rear + 0.95, deck)),
         box((0.5, 0.5, 0.12), dark, (0, rear + 0.95, 1.0)),
         box((0.5, 0.12, 0.5), dark, (0, rear + 0.68, 1.05)),
@@ -52,23 +69,38 @@ def forklift(rng: Rng, bank: Bank, detail: int) -> Thing:
         carried = pallets.pallet(rng, bank, detail)
         turn = rotation('z', np.pi / 2 * rng.integers(0, 2))
         if carried.radius > 0.5:
-            everything += [(name, m.turned(turn).moved((0, front + 0.95, lift + 0.03))) for name, m in carried.parts]
+            everything += [
+                (name, m.turned(turn).moved((0, front + 0.95, lift + 0.03)))
+                for name, m in carried.parts
+            ]
     return Thing(tuple(everything), length / 2 + 0.55)
 
 
 def _wheels(rng: Rng, width: float, front: float, rear: float, segments: int) -> list[Mesh]:
     tyre = Material(grey(rng, 0.015, 0.04))
-    rim = Material(pick(rng, ((0.7, 0.7, 0.7), (0.15, 0.15, 0.15), hsv(0.12, 0.8, 0.9))), 0, 1.0, 0.2)
+    rim = Material(
+        pick(rng, ((0.7, 0.7, 0.7), (0.15, 0.15, 0.15), hsv(0.12, 0.8, 0.9))), 0, 1.0, 0.2
+    )
     wheels = []
-    for y, r, w in ((front - 0.3, rng.uniform(0.3, 0.36), 0.22), (rear + 0.4, rng.uniform(0.23, 0.28), 0.18)):
-        wheel = join([cylinder(r, w, tyre, segments), cylinder(r * 0.55, w + 0.02, rim, segments).moved((0, 0, -0.01))])
+    for y, r, w in (
+        (front - 0.3, rng.uniform(0.3, 0.36), 0.22),
+        (rear + 0.4, rng.uniform(0.23, 0.28), 0.18),
+    ):
+        wheel = join(
+            [
+                cylinder(r, w, tyre, segments),
+                cylinder(r * 0.55, w + 0.02, rim, segments).moved((0, 0, -0.01)),
+            ]
+        )
         axle = wheel.turned(rotation('y', np.pi / 2))
         for x in (-width / 2 - 0.02, width / 2 + 0.02 - w):
             wheels.append(axle.moved((x, y, r)))
     return wheels
 
 
-def _guard(rng: Rng, width: float, front: float, rear: float, roof: float, bar: Material) -> list[Mesh]:
+def _guard(
+    rng: Rng, width: float, front: float, rear: float, roof: float, bar: Material
+) -> list[Mesh]:
     w = width * 0.42
     a, b = front - 0.2, rear + 0.45
     slant = rng.uniform(0.1, 0.35)
@@ -80,7 +112,13 @@ def _guard(rng: Rng, width: float, front: float, rear: float, roof: float, bar: 
     for y in np.linspace(b + 0.1, a - slant, int(rng.integers(4, 7))):
         parts.append(beam((-w, y, roof), (w, y, roof), 0.05, 0.05, bar))
     if rng.random() < 0.6:
-        lamp = Material(pick(rng, (hsv(0.1, 0.9, 1.0), hsv(0.6, 0.9, 1.0))), 0, 1.0, 0.3, float(rng.choice([0, 1.5])))
+        lamp = Material(
+            pick(rng, (hsv(0.1, 0.9, 1.0), hsv(0.6, 0.9, 1.0))),
+            0,
+            1.0,
+            0.3,
+            float(rng.choice([0, 1.5])),
+        )
         parts.append(cylinder(0.06, 0.12, lamp, 8).moved((w * 0.6, b + 0.15, roof + 0.03)))
     if rng.random() < 0.6:
         light = Material((0.9, 0.9, 0.85), 0, 1.0, 0.3, float(rng.choice([0, 3.0])))
@@ -99,9 +137,17 @@ def _mast(rng: Rng, width: float, y: float, tall: float, lift: float, dark: Mate
     carriage = y + 0.1
     parts += [box((width * 0.85, 0.05, 0.12), dark, (0, carriage, lift + z)) for z in (0.05, 0.38)]
     if rng.random() < 0.7:
-        parts += [box((0.03, 0.04, 1.0), dark, (s * width * 0.4, carriage, lift + 0.1)) for s in (-1, -0.5, 0, 0.5, 1)]
+        parts += [
+            box((0.03, 0.04, 1.0), dark, (s * width * 0.4, carriage, lift + 0.1))
+            for s in (-1, -0.5, 0, 0.5, 1)
+        ]
         parts.append(box((width * 0.85, 0.05, 0.05), dark, (0, carriage, lift + 1.08)))
-    fork = Material(around(rng, (0.08, 0.08, 0.08) if rng.random() < 0.7 else (0.4, 0.4, 0.4)), dark.texture, 1.0, 0.2)
+    fork = Material(
+        around(rng, (0.08, 0.08, 0.08) if rng.random() < 0.7 else (0.4, 0.4, 0.4)),
+        dark.texture,
+        1.0,
+        0.2,
+    )
     reach = rng.uniform(0.9, 1.15)
     for s in (-1, 1):
         gap = s * width * 0.25

@@ -31,9 +31,13 @@ def pallet(rng: Rng, bank: Bank, detail: int) -> Thing:
         for level in range(1, int(rng.integers(2, 5))):
             askew = rotation('z', rng.normal(0, 0.03))
             upper = mesh if rng.random() < 0.5 else single(rng, bank, length, width)[0]
-            parts.append(('pallet', upper.turned(askew).moved((*rng.normal(0, 0.02, 2), level * height))))
+            parts.append(
+                ('pallet', upper.turned(askew).moved((*rng.normal(0, 0.02, 2), level * height)))
+            )
     elif way < 0.35:
-        for x, y in rng.permutation(((-0.3, -0.2), (0.3, -0.2), (-0.3, 0.2), (0.3, 0.2)))[: rng.integers(1, 4)]:
+        for x, y in rng.permutation(((-0.3, -0.2), (0.3, -0.2), (-0.3, 0.2), (0.3, 0.2)))[
+            : rng.integers(1, 4)
+        ]:
             drum = upright(rng, bank, min(detail, 14)).scaled((0.68, 0.68, 0.9))
             parts.append(('barrel', drum.moved((x * length, y * width, height))))
     elif way < 0.62:
@@ -44,17 +48,33 @@ def pallet(rng: Rng, bank: Bank, detail: int) -> Thing:
 def load(rng: Rng, bank: Bank, length: float, width: float) -> Mesh:
     """Cartons, sacks or a wrapped block, as wide as the pallet or less."""
     if rng.random() < 0.3:
-        film = bank.of(rng, 'cloth', around(rng, any_color(rng) if rng.random() < 0.5 else (0.6, 0.62, 0.65)), 1.5, 0.3)
-        size = np.array((length, width, rng.uniform(0.3, 1.3))) * (rng.uniform(0.8, 1), rng.uniform(0.8, 1), 1)
+        film = bank.of(
+            rng,
+            'cloth',
+            around(rng, any_color(rng) if rng.random() < 0.5 else (0.6, 0.62, 0.65)),
+            1.5,
+            0.3,
+        )
+        size = np.array((length, width, rng.uniform(0.3, 1.3))) * (
+            rng.uniform(0.8, 1),
+            rng.uniform(0.8, 1),
+            1,
+        )
         return boxes((0, 0, size[2] / 2), size, film)
     nx, ny, nz = int(rng.integers(1, 4)), int(rng.integers(1, 3)), int(rng.integers(1, 4))
     size = np.array((length / nx, width / ny, rng.uniform(0.18, 0.42)))
-    index = np.stack(np.meshgrid(np.arange(nx), np.arange(ny), np.arange(nz), indexing='ij'), -1).reshape(-1, 3)
+    index = np.stack(
+        np.meshgrid(np.arange(nx), np.arange(ny), np.arange(nz), indexing='ij'), -1
+    ).reshape(-1, 3)
     top = (index[:, 2] < nz - 1) | (rng.random(len(index)) < 0.75)
     index = index[top] if top.any() else index
     center = (index + 0.5) * size - np.array((length, width, 0)) / 2
     carton = bank.of(rng, 'label', around(rng, (0.9, 0.9, 0.9), 0.2), 0)
-    mesh = boxes(center + rng.normal(0, 0.008, center.shape) * (1, 1, 0), np.tile(size * 0.97, (len(index), 1)), carton)
+    mesh = boxes(
+        center + rng.normal(0, 0.008, center.shape) * (1, 1, 0),
+        np.tile(size * 0.97, (len(index), 1)),
+        carton,
+    )
     return mesh.faded(np.repeat(rng.uniform(0.75, 1.1, len(index)), 6))
 
 
@@ -100,7 +120,16 @@ def _wooden(rng: Rng, bank: Bank, length: float, width: float) -> tuple[Mesh, fl
 
 
 def _plastic(rng: Rng, bank: Bank, length: float, width: float) -> tuple[Mesh, float]:
-    color = pick(rng, (hsv(0.6, 0.8, 0.55), (0.05, 0.05, 0.06), (0.25, 0.25, 0.26), hsv(0.35, 0.6, 0.45), hsv(0.02, 0.7, 0.5)))
+    color = pick(
+        rng,
+        (
+            hsv(0.6, 0.8, 0.55),
+            (0.05, 0.05, 0.06),
+            (0.25, 0.25, 0.26),
+            hsv(0.35, 0.6, 0.45),
+            hsv(0.02, 0.7, 0.5),
+        ),
+    )
     shell = Material(color, bank.slots['paint'][0], 1.2, 0.15)
     centers, sizes = [], []
     for i in range(n := int(rng.integers(8, 13))):

@@ -15,7 +15,13 @@ from synthetic.palette import any_color, around, hsv, pick
 
 Rng = np.random.Generator
 Array = NDArray[np.float64]
-_SKIN = ((0.62, 0.40, 0.30), (0.50, 0.30, 0.20), (0.35, 0.20, 0.12), (0.20, 0.11, 0.07), (0.10, 0.055, 0.04))
+_SKIN = (
+    (0.62, 0.40, 0.30),
+    (0.50, 0.30, 0.20),
+    (0.35, 0.20, 0.12),
+    (0.20, 0.11, 0.07),
+    (0.10, 0.055, 0.04),
+)
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,16 @@ class Body:
         shirt = bank.of(rng, 'cloth', any_color(rng), 0.7)
         if rng.random() < 0.3:
             shirt = bank.of(rng, 'vest', (1, 1, 1), 0)
-        dark = ((0.02, 0.025, 0.05), (0.05, 0.07, 0.14), (0.03, 0.03, 0.03), (0.2, 0.17, 0.12), (0.12, 0.13, 0.1))
-        trousers = bank.of(rng, 'cloth', pick(rng, dark, 0.3) if rng.random() < 0.7 else any_color(rng), 0.7)
+        dark = (
+            (0.02, 0.025, 0.05),
+            (0.05, 0.07, 0.14),
+            (0.03, 0.03, 0.03),
+            (0.2, 0.17, 0.12),
+            (0.12, 0.13, 0.1),
+        )
+        trousers = bank.of(
+            rng, 'cloth', pick(rng, dark, 0.3) if rng.random() < 0.7 else any_color(rng), 0.7
+        )
         hats = (hsv(0.13, 0.9, 0.95), (0.8, 0.8, 0.8), hsv(0.6, 0.8, 0.7), hsv(0.02, 0.9, 0.8))
         hair = ((0.02, 0.015, 0.01), (0.09, 0.05, 0.03), (0.35, 0.24, 0.12), (0.4, 0.4, 0.4))
         coat = any_color(rng) if rng.random() < 0.2 else None
@@ -85,7 +99,10 @@ class Body:
     def walking(self, phase: float, stride: float = 0.5) -> Pose:
         """A moment of a walk; a phase of 1 is two steps."""
         swing = stride * np.sin(2 * np.pi * phase)
-        bend = [0.15 + 0.75 * stride * max(0.0, float(np.sin(2 * np.pi * (phase + s)))) for s in (0.25, 0.75)]
+        bend = [
+            0.15 + 0.75 * stride * max(0.0, float(np.sin(2 * np.pi * (phase + s))))
+            for s in (0.25, 0.75)
+        ]
         return Pose(
             0.06, (float(swing), float(-swing)), (bend[0], bend[1]), 0.03,
             (float(-0.8 * swing), float(0.8 * swing)), (0.35, 0.35), (0.12, 0.12),
@@ -108,20 +125,46 @@ class Body:
             return self.walking(float(rng.random()), float(rng.uniform(0.3, 0.6)))
         if kind < 0.6:
             arms = tuple(rng.uniform(0, 1.9, 2).tolist()) if rng.random() < 0.4 else (0.3, 0.3)
-            return Pose(0.02, near, (0.08, 0.08), 0.08, near, arms, tuple(rng.uniform(0.05, 0.3, 2).tolist()), turn)
+            return Pose(
+                0.02,
+                near,
+                (0.08, 0.08),
+                0.08,
+                near,
+                arms,
+                tuple(rng.uniform(0.05, 0.3, 2).tolist()),
+                turn,
+            )
         if kind < 0.75:
             up = tuple(rng.uniform(0.8, 2.7, 2).tolist())
             side = tuple(rng.uniform(0.05, 1.0, 2).tolist())
-            return Pose(0.05, near, (0.1, 0.1), 0.1, up, tuple(rng.uniform(0, 0.8, 2).tolist()), side, turn)
+            return Pose(
+                0.05, near, (0.1, 0.1), 0.1, up, tuple(rng.uniform(0, 0.8, 2).tolist()), side, turn
+            )
         if kind < 0.88:
             lean = float(rng.uniform(0.6, 1.3))
             reach = float(rng.uniform(0.3, 1.4))
-            return Pose(lean, (lean * 0.25 + near[0], near[1]), (0.3, 0.3), 0.12, (reach, reach), (0.2, 0.3), (0.15, 0.15), turn)
+            return Pose(
+                lean,
+                (lean * 0.25 + near[0], near[1]),
+                (0.3, 0.3),
+                0.12,
+                (reach, reach),
+                (0.2, 0.3),
+                (0.15, 0.15),
+                turn,
+            )
         deep = float(rng.uniform(1.3, 1.9))
         return Pose(
-            float(rng.uniform(0.2, 0.6)), (deep, deep * rng.uniform(0.2, 1.0)), (deep + 0.35, deep * 1.1), 0.2,
-            (0.9, 0.9), (0.6, 0.6), (0.2, 0.2), turn,
-        )  # fmt: skip
+            float(rng.uniform(0.2, 0.6)),
+            (deep, deep * rng.uniform(0.2, 1.0)),
+            (deep + 0.35, deep * 1.1),
+            0.2,
+            (0.9, 0.9),
+            (0.6, 0.6),
+            (0.2, 0.2),
+            turn,
+        )
 
     def mesh(self, pose: Pose, segments: int = 8) -> Mesh:
         """The body with the middle of its hips over the origin, standing at z = 0 unless seated."""
@@ -132,25 +175,39 @@ class Body:
         parts = []
         hips = np.zeros(3)
         for side, hip, knee in zip((-1, 1), pose.hips, pose.knees, strict=True):
-            joint = hips + (side * 0.052 * h, 0, 0)
+            joint = (*hips, side * 0.052 * h, 0, 0)
             kneecap = joint + thigh * _down(hip, side * pose.spread)
             heel = kneecap + shin * _down(hip - knee, side * pose.spread)
-            parts.append(limb(joint, kneecap, 0.050 * h * g, 0.036 * h * g, self.trousers, segments))
+            parts.append(
+                limb(joint, kneecap, 0.050 * h * g, 0.036 * h * g, self.trousers, segments)
+            )
             parts.append(limb(kneecap, heel, 0.035 * h * g, 0.024 * h, self.trousers, segments))
             sole = rotation('x', float(np.clip(hip - knee, -0.9, 0.4)))
             shoe = box((0.05 * h, 0.15 * h, 0.045 * h), self.shoes, (0, 0.035 * h, -0.045 * h))
             parts.append(shoe.turned(sole).moved(heel))
         top = self.coat or self.shirt
-        profile = [(0.0, -0.06 * h), (0.075 * h, -0.05 * h), (0.088 * h * g, 0.02 * h), (0.082 * h * g, 0.1 * h),
-                   (0.105 * h, 0.24 * h), (0.09 * h, 0.285 * h), (0.035 * h, 0.31 * h), (0.0, 0.315 * h)]  # fmt: skip
+        profile = [
+            (0.0, -0.06 * h),
+            (0.075 * h, -0.05 * h),
+            (0.088 * h * g, 0.02 * h),
+            (0.082 * h * g, 0.1 * h),
+            (0.105 * h, 0.24 * h),
+            (0.09 * h, 0.285 * h),
+            (0.035 * h, 0.31 * h),
+            (0.0, 0.315 * h),
+        ]
         torso = revolve(profile, top, segments + 2, smooth_along=True).scaled((1.0, 0.62, 1.0))
         parts.append(torso.turned(tilt))
         if self.coat:
             skirt = [(0.12 * h * g, -0.22 * h), (0.09 * h * g, 0.05 * h)]
             parts.append(revolve(skirt, top, segments + 2).scaled((1, 0.75, 1)).turned(tilt))
         if self.pack:
-            parts.append(box((0.17 * h, 0.1 * h, 0.24 * h), self.pack, (0, -0.11 * h, 0.05 * h)).turned(tilt))
-        for side, shoulder, elbow, out in zip((-1, 1), pose.shoulders, pose.elbows, pose.abduction, strict=True):
+            parts.append(
+                box((0.17 * h, 0.1 * h, 0.24 * h), self.pack, (0, -0.11 * h, 0.05 * h)).turned(tilt)
+            )
+        for side, shoulder, elbow, out in zip(
+            (-1, 1), pose.shoulders, pose.elbows, pose.abduction, strict=True
+        ):
             joint = tilt @ np.array((side * 0.105 * h, 0, trunk * 0.93))
             bend = joint + upper * _down(shoulder, side * out)
             hand = bend + fore * _down(shoulder + elbow, side * out * 0.5)
@@ -158,21 +215,43 @@ class Body:
             parts.append(limb(joint, bend, 0.031 * h * g, 0.025 * h, sleeve, segments))
             lower = top if self.sleeves > 1 else self.skin
             parts.append(limb(bend, hand, 0.024 * h, 0.018 * h, lower, segments))
-            parts.append(ball(0.027 * h, self.skin, 6).scaled((0.8, 1, 1.2)).moved(hand + 0.02 * h * _down(shoulder + elbow, 0)))
+            parts.append(
+                ball(0.027 * h, self.skin, 6)
+                .scaled((0.8, 1, 1.2))
+                .moved(hand + 0.02 * h * _down(shoulder + elbow, 0))
+            )
         parts.append(self._head(h, pose, segments, tilt))
         return _stand(join(parts), seated=min(pose.hips) > 1.2 and pose.spread == 0.12)
 
     def _head(self, h: float, pose: Pose, segments: int, tilt: Array) -> Mesh:
         neck = limb((0, 0, 0.29 * h), (0, 0.01 * h, 0.35 * h), 0.03 * h, 0.03 * h, self.skin, 6)
-        face = ball(0.062 * h, self.skin, segments + 2).scaled((0.82, 0.95, 1.1)).moved((0, 0.012 * h, 0.405 * h))
+        face = (
+            ball(0.062 * h, self.skin, segments + 2)
+            .scaled((0.82, 0.95, 1.1))
+            .moved((0, 0.012 * h, 0.405 * h))
+        )
         parts = [neck, face]
         if self.helmet:
-            dome = [(0.072 * h, 0), (0.074 * h, 0.02 * h), (0.06 * h, 0.055 * h), (0.03 * h, 0.075 * h), (0.0, 0.08 * h)]
-            parts.append(revolve(dome, self.helmet, segments + 2, True).scaled((1, 1.12, 1)).moved((0, 0.008 * h, 0.425 * h)))
+            dome = [
+                (0.072 * h, 0),
+                (0.074 * h, 0.02 * h),
+                (0.06 * h, 0.055 * h),
+                (0.03 * h, 0.075 * h),
+                (0.0, 0.08 * h),
+            ]
+            parts.append(
+                revolve(dome, self.helmet, segments + 2, True)
+                .scaled((1, 1.12, 1))
+                .moved((0, 0.008 * h, 0.425 * h))
+            )
             brim = box((0.1 * h, 0.06 * h, 0.008 * h), self.helmet, (0, 0.085 * h, 0.425 * h))
             parts.append(brim)
         else:
-            parts.append(ball(0.064 * h, self.hair, segments + 2).scaled((0.88, 0.95, 1.0)).moved((0, -0.006 * h, 0.42 * h)))
+            parts.append(
+                ball(0.064 * h, self.hair, segments + 2)
+                .scaled((0.88, 0.95, 1.0))
+                .moved((0, -0.006 * h, 0.42 * h))
+            )
         head = join(parts)
         return head.turned(rotation('z', pose.turn)).turned(rotation('x', -pose.lean * 0.5)).moved(
             (tilt - rotation('x', -pose.lean * 0.5)) @ np.array((0, 0, 0.31 * h))

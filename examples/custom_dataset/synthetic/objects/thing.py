@@ -26,7 +26,8 @@ class Thing(NamedTuple):
         """Turned about z and moved."""
         turn = rotation('z', heading)
         return Thing(
-            tuple((name, mesh.turned(turn).moved((x, y, height))) for name, mesh in self.parts), self.radius
+            tuple((name, mesh.turned(turn).moved((x, y, height))) for name, mesh in self.parts),
+            self.radius,
         )
 
 
