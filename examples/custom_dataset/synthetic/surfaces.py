@@ -38,6 +38,6 @@ def cloth(rng: Rng, color: Color) -> Texture:
 
 def leaves(rng: Rng, color: Color) -> Texture:
     """Foliage."""
-    index, _depth = noise.cells(rng, rng.random((1500, 2), np.float32))
+    index, _ = noise.cells(rng, rng.random((1500, 2), np.float32))
     green = hsv(rng.uniform(0.2, 0.36), rng.uniform(0.4, 0.7), rng.uniform(0.35, 0.65))
     return tone(green, per_item(rng, index, 0.3, 1.5), 0.4 + 0.6 * fractal(rng, 4, 4))

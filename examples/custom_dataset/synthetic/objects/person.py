@@ -173,9 +173,8 @@ class Body:
         upper, fore = 0.175 * h, 0.15 * h
         tilt = rotation('x', -pose.lean)
         parts = []
-        hips = np.zeros(3)
         for side, hip, knee in zip((-1, 1), pose.hips, pose.knees, strict=True):
-            joint = (*hips, side * 0.052 * h, 0, 0)
+            joint = np.array((side * 0.052 * h, 0, 0))
             kneecap = joint + thigh * _down(hip, side * pose.spread)
             heel = kneecap + shin * _down(hip - knee, side * pose.spread)
             parts.append(
