@@ -67,7 +67,7 @@ class Drive:
         nearest = self._start
         for y in np.arange(0.0, length, 4.0):
             ahead = replace(nearest, position=(middle, float(y), nearest.position[2]))
-            things += furnish(rng, bank, ahead, where, floor, 5)
+            things += furnish(rng, bank, ahead, where, floor, 8)
         self._scene = Scene(where, tuple(things))
 
     def camera(self, seconds: float) -> Camera:

@@ -141,7 +141,8 @@ def _labels(
         x, y = columns[0] / finer, rows[0] / finer
         w, h = (columns[-1] + 1) / finer - x, (rows[-1] + 1) / finer - y
         if max(w, h) >= LONG and min(w, h) >= SHORT:
-            found[k] = Label(name, (x, y, w, h), area, min(1.0, seen[k] / max(whole[k], 1.0)))
+            share = min(1.0, seen[k] / max(whole[k], 1.0))
+            found[k] = Label(name, (float(x), float(y), float(w), float(h)), float(area), share)
     return found
 
 

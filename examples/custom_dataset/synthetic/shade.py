@@ -30,7 +30,6 @@ class Light:
     Attributes:
         toward: (3,) unit vector to the sun or the strongest lamps.
         sun, sky, bounce: colours of that light, of what comes from above and from below.
-        softness: width of a shadow's edge, in texels of the shadow map.
         cookie: (MAP, MAP) float32 of how much of the sun comes through, or None.
         haze: its colour.
         sight: metres in which haze takes about two thirds of the colour.
@@ -40,7 +39,6 @@ class Light:
     sun: Array
     sky: Array
     bounce: Array
-    softness: float
     cookie: NDArray[np.float32] | None
     haze: Array
     sight: float
@@ -60,7 +58,8 @@ class ShadowMap:
         scale = MAP / _REACH
         view = np.zeros((3, 4))
         view[:, :3] = side * scale, other * scale, light.toward
-        view[:, 3] = -view[:, :3] @ middle + (MAP / 2, MAP / 2, 100.0)
+        # By whole texels, so that edges of shadows do not crawl while the camera moves.
+        view[:, 3] = np.rint(-view[:, :3] @ middle + (MAP / 2, MAP / 2, 100.0))
         self.view = view
         buffer = Buffer(MAP, MAP)
         buffer.draw(in_light(mesh, light.toward, view, MAP))
@@ -148,9 +147,10 @@ def shade(
             shadow.near, column_l, row_l, cv2.INTER_NEAREST, None, cv2.BORDER_CONSTANT, 0
         )
         reached = (near_l + np.float32(0.035) > map_l).astype(np.float32)
-        if light.softness:
-            reached = cv2.blur(reached, (3, 3))
-        if light.cookie is not None:
+        reached = cv2.blur(reached, (3, 3))
+        if light.cookie is not None:  # stands still in the world, not before the camera
+            column_l -= np.float32(shadow.view[0, 3])
+            row_l -= np.float32(shadow.view[1, 3])
             reached *= cv2.remap(
                 light.cookie, column_l, row_l, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP
             )
