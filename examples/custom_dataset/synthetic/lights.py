@@ -40,7 +40,7 @@ def indoors(rng: Rng) -> Light:
         bounce=ambient * rng.uniform(0.3, 0.7),
         cookie=cookie,
         haze=ambient * 0.6,
-        sight=float(rng.choice([300.0, rng.uniform(40, 150)])),
+        sight=float(rng.choice([300.0, rng.uniform(50, 150)])),
     )
 
 
@@ -69,7 +69,7 @@ def outdoors(rng: Rng) -> Light:
         bounce=sky * rng.uniform(0.3, 0.6),
         cookie=dapple,
         haze=np.array(grey(rng, 0.5, 0.8)) * 0.9,
-        sight=float(rng.choice([rng.uniform(150, 500), rng.uniform(30, 90)], p=[0.8, 0.2])),
+        sight=float(rng.choice([rng.uniform(150, 500), rng.uniform(45, 100)], p=[0.8, 0.2])),
     )
 
 

@@ -65,6 +65,26 @@ class ShadowMap:
         buffer.draw(in_light(mesh, light.toward, view, MAP))
         self.near = buffer.near
 
+    def reached(self, column: Picture, row: Picture, near: Picture) -> Picture:
+        """How much of the light comes to points given as ``view`` tells them, 0..1.
+
+        The four texels about a point are compared each for itself, so that edges are soft.
+        """
+        left, top = np.floor(column), np.floor(row)
+        across, down = column - left, row - top
+        lit = []
+        for y in (0, 1):
+            pair = [
+                cv2.remap(
+                    self.near, left + np.float32(x), top + np.float32(y), cv2.INTER_NEAREST, None,
+                    cv2.BORDER_CONSTANT, 0,
+                )
+                < near + np.float32(0.035)
+                for x in (0, 1)
+            ]  # fmt: skip
+            lit.append(pair[0] * (1 - across) + pair[1] * across)
+        return lit[0] * (1 - down) + lit[1] * down
+
 
 def shade(
     buffer: Buffer,
@@ -143,11 +163,7 @@ def shade(
         column_l = along(lit_ray[0], lit_position[0])
         row_l = along(lit_ray[1], lit_position[1])
         near_l = along(lit_ray[2], lit_position[2])
-        map_l = cv2.remap(
-            shadow.near, column_l, row_l, cv2.INTER_NEAREST, None, cv2.BORDER_CONSTANT, 0
-        )
-        reached = (near_l + np.float32(0.035) > map_l).astype(np.float32)
-        reached = cv2.blur(reached, (3, 3))
+        reached = shadow.reached(column_l, row_l, near_l)
         if light.cookie is not None:  # stands still in the world, not before the camera
             column_l -= np.float32(shadow.view[0, 3])
             row_l -= np.float32(shadow.view[1, 3])
