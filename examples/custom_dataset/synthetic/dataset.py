@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data set: batches of pictures, each from its own seed, on as many processes as wanted."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from synthetic import coco, effects
+from synthetic.bank import Bank
+from synthetic.drive import RATE, Drive
+from synthetic.render import Label, render
+from synthetic.scene import random_camera, random_scene
+
+#: The splits; a picture's seed begins with the seed that was asked for and its split's number.
+SPLITS = ('train', 'calibration', 'test')
+_SEQUENCES = len(SPLITS)
+#: Pictures that share one set of textures.
+BATCH = 48
+
+Item = tuple[str, list[Label]]
+
+
+def split(
+    folder: Path, name: str, count: int, seed: int, jobs: int, done: Callable[[int], None]
+) -> list[Item]:
+    """Render a split into ``folder``: ``images`` and ``instances.json``.
+
+    The bytes do not depend on ``jobs``.
+    """
+    images = folder / 'images'
+    images.mkdir(parents=True, exist_ok=True)
+    batches = [range(start, min(count, start + BATCH)) for start in range(0, count, BATCH)]
+    items = []
+    for part in _spread(partial(_batch, images, name, seed), batches, jobs):
+        items += part
+        done(len(part))
+    coco.write(
+        folder / 'instances.json', items, {'description': f'rendered, split {name}, seed {seed}'}
+    )
+    return items
+
+
+def sequence(
+    folder: Path, number: int, frames: int, seed: int, jobs: int, done: Callable[[int], None]
+) -> list[Item]:
+    """Render a drive into ``folder``, pictures in order and ``instances.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pieces = [range(start, min(frames, start + 40)) for start in range(0, frames, 40)]
+    items = []
+    for part in _spread(partial(_piece, folder, number, seed, frames), pieces, jobs):
+        items += part
+        done(len(part))
+    coco.write(
+        folder / 'instances.json',
+        items,
+        {'description': f'rendered drive, seed {seed}', 'rate_hz': RATE},
+    )
+    return items
+
+
+def _spread(
+    work: Callable[[range], list[Item]], pieces: Sequence[range], jobs: int
+) -> Iterator[list[Item]]:
+    if min(jobs, len(pieces)) <= 1:
+        yield from map(work, pieces)
+        return
+    context = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(min(jobs, len(pieces)), context) as pool:
+        yield from pool.map(work, pieces)
+
+
+def _batch(images: Path, name: str, seed: int, numbers: range) -> list[Item]:
+    cv2.setNumThreads(1)  # the processes already use every core
+    key = (seed, SPLITS.index(name))
+    bank = Bank(np.random.default_rng((*key, 0, numbers.start)), name)
+    items = []
+    for number in numbers:
+        picture, labels, quality = one(np.random.default_rng((*key, 1, number)), bank)
+        file = f'{number:06d}.jpg'
+        _save(images / file, picture, quality)
+        items.append((file, labels))
+    return items
+
+
+def one(rng: np.random.Generator, bank: Bank) -> tuple[NDArray[np.uint8], list[Label], int]:
+    """One picture (RGB), what is in it, and the quality for its JPEG."""
+    bank.new_board(rng)
+    camera = random_camera(rng)
+    rendered = render(random_scene(rng, bank, camera), camera, bank)
+    sensor = effects.random_sensor(rng)
+    gain = effects.exposure(rendered.light, sensor.level)
+    return effects.develop(rendered.light, sensor, gain, bank, rng), rendered.labels, sensor.quality
+
+
+def _piece(folder: Path, number: int, seed: int, frames: int, moments: range) -> list[Item]:
+    cv2.setNumThreads(1)
+    rng = np.random.default_rng((seed, _SEQUENCES, number))
+    # Drives are for showing the detector, so they are of the world that it was not trained in.
+    drive = Drive(rng, Bank(rng, 'test'), frames / RATE)
+    sensor = effects.steady(effects.random_sensor(rng))
+    first = render(drive.scene(0), drive.camera(0), drive.bank, remove=False)
+    gain = effects.exposure(first.light, sensor.level)
+    items = []
+    for moment in moments:
+        camera, scene = drive.camera(moment / RATE), drive.scene(moment / RATE)
+        rendered = render(scene, camera, drive.bank, remove=False)
+        grain = np.random.default_rng((seed, _SEQUENCES, number, moment))
+        file = f'{moment:05d}.jpg'
+        _save(
+            folder / file,
+            effects.develop(rendered.light, sensor, gain, drive.bank, grain),
+            sensor.quality,
+        )
+        items.append((file, rendered.labels))
+    return items
+
+
+def _save(path: Path, picture: NDArray[np.uint8], quality: int) -> None:
+    _, data = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    path.write_bytes(data.tobytes())
