@@ -7,6 +7,7 @@ A new picture is one tile, or four that meet in a point (the mosaic of YOLOv4, B
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -17,8 +18,8 @@ from torch.nn import functional
 #: Of an object's area this much must still be seen in its tile, and so many pixels of each side.
 _SEEN, _SMALLEST = 0.25, 4.0
 #: Brightness and two axes of colour (YIQ): hue is the angle and saturation the distance from grey.
-_TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
-_FROM_YIQ = torch.linalg.inv(_TO_YIQ)
+_TO_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+_FROM_YIQ = ((1.0, 0.9562, 0.6214), (1.0, -0.2727, -0.6468), (1.0, -1.1037, 1.7006))
 
 
 class Amount(NamedTuple):
@@ -76,7 +77,7 @@ def augment(samples: Samples, first: Tensor, amount: Amount, random: torch.Gener
     count, height, width, _ = samples.images.shape
     others = torch.randint(count, (len(first), 3), generator=random, device=first.device)
     chosen = torch.cat((first[:, None], others), 1)
-    size = torch.tensor([width, height], dtype=torch.float32, device=first.device)
+    size = _constant(((width, height),), first.device)[0]
     tiles = _draw(len(first), size, amount, random)
     boxes, seen = _place_boxes(samples.boxes[chosen], tiles, size)
     labels = torch.where(seen, samples.labels[chosen], -1)
@@ -159,6 +160,12 @@ def _recolor(images: Tensor, amount: Amount, random: torch.Generator) -> Tensor:
         ),
         1,
     )
-    to_yiq, from_yiq = _TO_YIQ.to(images.device), _FROM_YIQ.to(images.device)
+    to_yiq, from_yiq = _constant(_TO_YIQ, images.device), _constant(_FROM_YIQ, images.device)
     matrix = from_yiq @ turn @ to_yiq * (1 + change(amount.brightness))
     return torch.einsum('bij,bjhw->bihw', matrix, images).clamp(0, 1)
+
+
+@lru_cache
+def _constant(rows: tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
+    """A matrix that stays on the device: to send it in every step would make both sides wait."""
+    return torch.tensor(rows, dtype=torch.float32, device=device)

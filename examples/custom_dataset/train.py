@@ -24,9 +24,10 @@ from validate import device_name, measure
 
 from trt_perception.core import PerceptionError
 
-#: While most is learnt, and in the last passes, whose pictures look as a camera's do.
+#: While most is learnt; and in the last passes, which show whole pictures as a camera does: an
+#: object that a tile cuts has a box that is no longer tight.
 _WILD = Amount(mosaic=0.6, scale=(0.5, 1.5))
-_CALM = Amount(mosaic=0.0, scale=(0.8, 1.25))
+_CALM = Amount(mosaic=0.0, scale=(0.85, 1.0))
 _CALM_SHARE = 0.2
 _WARM_UP_SHARE = 0.05
 _LAST_RATE = 0.01
@@ -60,11 +61,11 @@ class Settings:
     width: int = 512
     height: int = 320
     epochs: int = 100
-    batch: int = 64
+    batch: int = 128
     learning_rate: float = 2e-3
     seed: int = 0
     pictures: int | None = None
-    validation_pictures: int = 300
+    validation_pictures: int = 200
     measurements: int = 10
     mosaic: bool = True
 
@@ -81,12 +82,68 @@ class Average:
 
     def __init__(self, detector: Detector) -> None:
         self.detector = copy.deepcopy(detector).eval().requires_grad_(False)
+        self._means, self._values = _floats(self.detector), _floats(detector)
         self._steps = 0
 
-    def update(self, detector: Detector) -> None:
+    def update(self) -> None:
+        """Take in the network's present state."""
         self._steps += 1
         decay = min(_DECAY, self._steps / (self._steps + 9))  # the first states are soon forgotten
-        get_ema_multi_avg_fn(decay)(_floats(self.detector), _floats(detector), self._steps)
+        get_ema_multi_avg_fn(decay)(self._means, self._values, self._steps)
+
+
+class Step:
+    """From the numbers of some pictures to the gradients of the network's weights.
+
+    On a GPU the kernels are recorded once and replayed: a network as small as this one takes the
+    GPU less time than Python takes to ask for a thousand kernels.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        samples: Samples,
+        amount: Amount,
+        random: torch.Generator,
+        batch: int,
+    ) -> None:
+        self._detector, self._samples = detector, samples
+        self._amount, self._random = amount, random
+        self._graph: torch.cuda.CUDAGraph | None = None
+        if samples.images.is_cuda:
+            self._record(batch)
+
+    def __call__(self, indices: Tensor) -> Tensor:
+        """Find the gradients; the parts of the loss (3,)."""
+        if self._graph is None:
+            return self._run(indices)
+        self._indices.copy_(indices)
+        self._graph.replay()
+        return self._loss.clone()
+
+    def _run(self, indices: Tensor) -> Tensor:
+        batch = augment(self._samples, indices, self._amount, self._random)
+        images = batch.images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
+            raw = self._detector(images)
+        loss = torch.stack(detection_loss(self._detector, raw, batch.boxes, batch.labels))
+        self._detector.zero_grad()
+        loss.sum().backward()
+        return loss.detach()
+
+    def _record(self, batch: int) -> None:
+        self._indices = torch.arange(batch, device=self._samples.images.device)
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):  # whatever is only done the first time is done here
+            for _ in range(3):
+                self._run(self._indices)
+        torch.cuda.current_stream().wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self._random)
+        with torch.cuda.graph(graph):
+            self._loss = self._run(self._indices)
+        self._graph = graph
 
 
 def train(settings: Settings, device: torch.device) -> list[Epoch]:
@@ -110,26 +167,26 @@ def train(settings: Settings, device: torch.device) -> list[Epoch]:
     detector = Detector(len(names), *size).to(device, memory_format=torch.channels_last)
     average = Average(detector)
     optimizer = _optimizer(detector, settings.learning_rate)
-    steps = max(1, len(samples.images) // settings.batch)
+    batch = min(settings.batch, len(samples.images))
+    steps = len(samples.images) // batch
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: _rate(step / (steps * settings.epochs))
     )
+    wild = round((1 - _CALM_SHARE) * settings.epochs) if settings.mosaic else 0
     measured_after = _spread(settings.epochs, settings.measurements)
     epochs: list[Epoch] = []
     start = time.perf_counter()
     for number in range(1, settings.epochs + 1):
-        calm = not settings.mosaic or number > (1 - _CALM_SHARE) * settings.epochs
+        if number in (1, wild + 1):
+            step = Step(detector, samples, _WILD if number <= wild else _CALM, random, batch)
         order = torch.randperm(len(samples.images), generator=random, device=device)
         losses = []
-        for indices in order.split(settings.batch)[:steps]:
-            loss = _step(detector, samples, indices, _CALM if calm else _WILD, random)
-            optimizer.zero_grad()
-            loss.sum().backward()
+        for indices in order.split(batch)[:steps]:
+            losses.append(step(indices))
             nn.utils.clip_grad_norm_(detector.parameters(), _MOST_GRADIENT)
             optimizer.step()
             scheduler.step()
-            average.update(detector)
-            losses.append(loss.detach())
+            average.update()
         epoch = Epoch(*torch.stack(losses).mean(0).tolist())
         if number in measured_after:
             accuracy = measure(average.detector, names, validation, device)
@@ -139,17 +196,6 @@ def train(settings: Settings, device: torch.device) -> list[Epoch]:
         _report(number, settings.epochs, epoch, time.perf_counter() - start)
     draw_curves(settings.output / 'curves.png', epochs)
     return epochs
-
-
-def _step(
-    detector: Detector, samples: Samples, indices: Tensor, amount: Amount, random: torch.Generator
-) -> Tensor:
-    """The parts of the loss (3,) of a batch that is made of these pictures."""
-    batch = augment(samples, indices, amount, random)
-    images = batch.images.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
-        raw = detector(images)
-    return torch.stack(detection_loss(detector, raw, batch.boxes, batch.labels))
 
 
 def _optimizer(detector: Detector, learning_rate: float) -> torch.optim.Optimizer:
