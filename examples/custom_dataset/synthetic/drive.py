@@ -40,7 +40,7 @@ class Drive:
         middle = (where.free[0] + where.free[2]) / 2
         self._start = replace(
             start,
-            position=(middle, 0.0, start.position[2]),
+            position=(middle, 0.0, max(0.7, start.position[2])),
             yaw=0.0,
             roll=0.3 * start.roll,
             pitch=max(0.02, start.pitch),
@@ -51,7 +51,7 @@ class Drive:
             floor.take(middle, y, 0.55, forced=True)
         self._walkers = []
         for _ in range(rng.integers(2, 4)):
-            y, x = rng.uniform(4, length + 6), rng.uniform(*where.free[0:3:2])
+            y, x = rng.uniform(0.7 * length, length + 6), rng.uniform(*where.free[0:3:2])
             side = -1 if x > middle else 1
             course = (side * rng.uniform(0.4, 0.9), rng.normal(-0.2, 0.3))
             self._walkers.append(
@@ -59,7 +59,7 @@ class Drive:
             )
         things = []
         self._truck: tuple[Thing, float, float] | None = None
-        if where.free[2] - where.free[0] > 6:
+        if where.free[2] - where.free[0] > 7.5:
             x = middle + rng.choice([-1, 1]) * 2.1
             for y in np.arange(2.0, length + 8, 1.0):
                 floor.take(x, y, 1.3, forced=True)
@@ -67,7 +67,7 @@ class Drive:
         nearest = self._start
         for y in np.arange(0.0, length, 4.0):
             ahead = replace(nearest, position=(middle, float(y), nearest.position[2]))
-            things += furnish(rng, bank, ahead, where, floor, 5)
+            things += furnish(rng, bank, ahead, where, floor, 8)
         self._scene = Scene(where, tuple(things))
 
     def camera(self, seconds: float) -> Camera:
@@ -89,9 +89,13 @@ class Drive:
     def scene(self, seconds: float) -> Scene:
         """What stands where at that moment."""
         things = list(self._scene.things)
+        left = self._scene.place.free[0] + 0.5
+        span = self._scene.place.free[2] - 0.5 - left
         for body, start, course, phase in self._walkers:
-            x, y = start + course * seconds
-            heading = float(np.arctan2(-course[0], course[1]))
+            way, y = start + course * seconds
+            at = (way - left) % (2 * span)  # to and fro between the walls
+            x = left + min(at, 2 * span - at)
+            heading = float(np.arctan2(course[0] if at > span else -course[0], course[1]))
             pose = body.walking(phase + float(np.hypot(*course)) * seconds / 1.3)
             things.append(Thing((('person', body.mesh(pose, 10)),), 0.4).placed(x, y, heading))
         if self._truck:

@@ -56,19 +56,19 @@ def random_sensor(rng: Rng) -> Sensor:
     """A camera, from good to poor."""
     moving = rng.random() < 0.35
     angle, length = rng.uniform(0, np.pi), float(rng.exponential(3.0)) if moving else 0.0
-    length = min(length, 11.0)
+    length = min(length, 9.0)
     dark = rng.random() ** 3
     return Sensor(
         level=float(rng.uniform(0.28, 0.55)),
         balance=tuple(np.exp(rng.normal(0, 0.07, 3)).tolist()),
-        blur=float(rng.choice([0.0, 0.45, 0.7, 1.0, 1.5], p=[0.35, 0.25, 0.2, 0.13, 0.07])),
+        blur=float(rng.choice([0.0, 0.45, 0.7, 1.0, 1.3], p=[0.35, 0.25, 0.2, 0.13, 0.07])),
         motion=(float(np.cos(angle) * length), float(0.5 * np.sin(angle) * length)),
         turn=float(rng.normal(0, 0.006)) if moving else 0.0,
         vignette=float(rng.uniform(0, 0.45)),
         bloom=float(rng.choice([0, rng.uniform(0.02, 0.15)])),
         contrast=float(rng.uniform(0.85, 1.5)),
-        shot=float(0.004 + 0.05 * dark),
-        read=float(0.002 + 0.02 * dark),
+        shot=float(0.004 + 0.045 * dark),
+        read=float(0.002 + 0.016 * dark),
         smooth=bool(rng.random() < 0.5),
         sharpen=float(rng.choice([0, rng.uniform(0.2, 1.0)])),
         grey=bool(rng.random() < 0.03),

@@ -38,10 +38,9 @@ def indoors(rng: Rng) -> Light:
         sun=np.array(around(rng, (0.9, 0.86, 0.75), 0.1)) * strength,
         sky=ambient,
         bounce=ambient * rng.uniform(0.3, 0.7),
-        softness=1.0,
         cookie=cookie,
         haze=ambient * 0.6,
-        sight=float(rng.choice([300.0, rng.uniform(40, 150)])),
+        sight=float(rng.choice([300.0, rng.uniform(50, 150)])),
     )
 
 
@@ -68,10 +67,9 @@ def outdoors(rng: Rng) -> Light:
         sun=sun,
         sky=sky,
         bounce=sky * rng.uniform(0.3, 0.6),
-        softness=1.0,
         cookie=dapple,
         haze=np.array(grey(rng, 0.5, 0.8)) * 0.9,
-        sight=float(rng.choice([rng.uniform(150, 500), rng.uniform(30, 90)], p=[0.8, 0.2])),
+        sight=float(rng.choice([rng.uniform(150, 500), rng.uniform(45, 100)], p=[0.8, 0.2])),
     )
 
 

@@ -17,9 +17,9 @@ from synthetic.scene import Scene
 from synthetic.shade import ShadowMap, contact_map, shade
 
 #: A thing of which less than this share is seen is taken away, or left without a label.
-VISIBLE = 0.25
+VISIBLE = 0.3
 #: The least longer and shorter side of a box, and the least area that is seen, pixels.
-LONG, SHORT, AREA = 12.0, 5.0, 36.0
+LONG, SHORT, AREA = 12.0, 6.0, 50.0
 
 
 class Label(NamedTuple):
@@ -141,7 +141,8 @@ def _labels(
         x, y = columns[0] / finer, rows[0] / finer
         w, h = (columns[-1] + 1) / finer - x, (rows[-1] + 1) / finer - y
         if max(w, h) >= LONG and min(w, h) >= SHORT:
-            found[k] = Label(name, (x, y, w, h), area, min(1.0, seen[k] / max(whole[k], 1.0)))
+            share = min(1.0, seen[k] / max(whole[k], 1.0))
+            found[k] = Label(name, (float(x), float(y), float(w), float(h)), float(area), share)
     return found
 
 

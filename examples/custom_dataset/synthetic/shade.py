@@ -30,7 +30,6 @@ class Light:
     Attributes:
         toward: (3,) unit vector to the sun or the strongest lamps.
         sun, sky, bounce: colours of that light, of what comes from above and from below.
-        softness: width of a shadow's edge, in texels of the shadow map.
         cookie: (MAP, MAP) float32 of how much of the sun comes through, or None.
         haze: its colour.
         sight: metres in which haze takes about two thirds of the colour.
@@ -40,7 +39,6 @@ class Light:
     sun: Array
     sky: Array
     bounce: Array
-    softness: float
     cookie: NDArray[np.float32] | None
     haze: Array
     sight: float
@@ -60,11 +58,32 @@ class ShadowMap:
         scale = MAP / _REACH
         view = np.zeros((3, 4))
         view[:, :3] = side * scale, other * scale, light.toward
-        view[:, 3] = -view[:, :3] @ middle + (MAP / 2, MAP / 2, 100.0)
+        # By whole texels, so that edges of shadows do not crawl while the camera moves.
+        view[:, 3] = np.rint(-view[:, :3] @ middle + (MAP / 2, MAP / 2, 100.0))
         self.view = view
         buffer = Buffer(MAP, MAP)
         buffer.draw(in_light(mesh, light.toward, view, MAP))
         self.near = buffer.near
+
+    def reached(self, column: Picture, row: Picture, near: Picture) -> Picture:
+        """How much of the light comes to points given as ``view`` tells them, 0..1.
+
+        The four texels about a point are compared each for itself, so that edges are soft.
+        """
+        left, top = np.floor(column), np.floor(row)
+        across, down = column - left, row - top
+        lit = []
+        for y in (0, 1):
+            pair = [
+                cv2.remap(
+                    self.near, left + np.float32(x), top + np.float32(y), cv2.INTER_NEAREST, None,
+                    cv2.BORDER_CONSTANT, 0,
+                )
+                < near + np.float32(0.035)
+                for x in (0, 1)
+            ]  # fmt: skip
+            lit.append(pair[0] * (1 - across) + pair[1] * across)
+        return lit[0] * (1 - down) + lit[1] * down
 
 
 def shade(
@@ -144,13 +163,10 @@ def shade(
         column_l = along(lit_ray[0], lit_position[0])
         row_l = along(lit_ray[1], lit_position[1])
         near_l = along(lit_ray[2], lit_position[2])
-        map_l = cv2.remap(
-            shadow.near, column_l, row_l, cv2.INTER_NEAREST, None, cv2.BORDER_CONSTANT, 0
-        )
-        reached = (near_l + np.float32(0.035) > map_l).astype(np.float32)
-        if light.softness:
-            reached = cv2.blur(reached, (3, 3))
-        if light.cookie is not None:
+        reached = shadow.reached(column_l, row_l, near_l)
+        if light.cookie is not None:  # stands still in the world, not before the camera
+            column_l -= np.float32(shadow.view[0, 3])
+            row_l -= np.float32(shadow.view[1, 3])
             reached *= cv2.remap(
                 light.cookie, column_l, row_l, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP
             )
