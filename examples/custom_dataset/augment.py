@@ -80,9 +80,14 @@ def augment(samples: Samples, first: Tensor, amount: Amount, random: torch.Gener
     size = _constant(((width, height),), first.device)[0]
     tiles = _draw(len(first), size, amount, random)
     boxes, seen = _place_boxes(samples.boxes[chosen], tiles, size)
-    labels = torch.where(seen, samples.labels[chosen], -1)
+    labels = torch.where(seen, samples.labels[chosen], -1).flatten(1)
     images = _recolor(_render(samples.images[chosen], tiles), amount, random)
-    return Batch(images, boxes.flatten(1, 2), labels.flatten(1, 2))
+    # Four tiles show parts of four pictures: twice the objects of one are room enough.
+    most = 2 * samples.labels.shape[1]
+    _, kept = (labels >= 0).sort(1, descending=True, stable=True)
+    kept = kept[:, :most]
+    boxes = boxes.flatten(1, 2).gather(1, kept[..., None].expand(-1, -1, 4))
+    return Batch(images, boxes, labels.gather(1, kept))
 
 
 def _draw(count: int, size: Tensor, amount: Amount, random: torch.Generator) -> _Tiles:

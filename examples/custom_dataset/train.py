@@ -26,9 +26,9 @@ from trt_perception.core import PerceptionError
 
 #: While most is learnt; and in the last passes, which show whole pictures as a camera does: an
 #: object that a tile cuts has a box that is no longer tight.
-_WILD = Amount(mosaic=0.6, scale=(0.5, 1.5))
+_WILD = Amount(mosaic=0.4, scale=(0.6, 1.4))
 _CALM = Amount(mosaic=0.0, scale=(0.85, 1.0))
-_CALM_SHARE = 0.2
+_CALM_SHARE = 0.25
 _WARM_UP_SHARE = 0.05
 _LAST_RATE = 0.01
 _WEIGHT_DECAY = 0.05
@@ -58,15 +58,15 @@ class Settings:
     train: Path
     validation: Path
     output: Path
-    width: int = 512
-    height: int = 320
+    width: int = 640
+    height: int = 384
     epochs: int = 100
     batch: int = 128
     learning_rate: float = 2e-3
     seed: int = 0
     pictures: int | None = None
     validation_pictures: int = 200
-    measurements: int = 10
+    measurements: int = 8
     mosaic: bool = True
 
     def tiny(self) -> Settings:
@@ -266,7 +266,7 @@ def main() -> int:
     add('--validation', type=Path, required=True, help='such a folder of other pictures')
     add('--output', type=Path, default=Path('training'), help='for model.pt and curves.png')
     size = ('WIDTH', 'HEIGHT')
-    add('--size', type=int, nargs=2, default=(512, 320), metavar=size, help='of the input')
+    add('--size', type=int, nargs=2, default=(640, 384), metavar=size, help='of the input')
     add('--epochs', type=int, default=Settings.epochs, help='passes over the pictures')
     add('--batch', type=int, default=Settings.batch, help='pictures of one step')
     add('--learning-rate', type=float, default=Settings.learning_rate, help='the highest')
