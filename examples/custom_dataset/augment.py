@@ -84,8 +84,8 @@ def augment(samples: Samples, first: Tensor, amount: Amount, random: torch.Gener
     images = _recolor(_render(samples.images[chosen], tiles), amount, random)
     # Four tiles show parts of four pictures: twice the objects of one are room enough.
     most = 2 * samples.labels.shape[1]
-    _, kept = (labels >= 0).sort(1, descending=True, stable=True)
-    kept = kept[:, :most]
+    place = torch.arange(labels.shape[1], device=first.device)
+    _, kept = ((labels >= 0) * len(place) - place).topk(most, 1)
     boxes = boxes.flatten(1, 2).gather(1, kept[..., None].expand(-1, -1, 4))
     return Batch(images, boxes, labels.gather(1, kept))
 
