@@ -55,8 +55,8 @@ class Sensor:
 def random_sensor(rng: Rng) -> Sensor:
     """A camera, from good to poor."""
     moving = rng.random() < 0.35
-    angle, length = rng.uniform(0, np.pi), float(rng.exponential(3.0)) if moving else 0.0
-    length = min(length, 9.0)
+    angle, length = rng.uniform(0, np.pi), float(rng.exponential(2.0)) if moving else 0.0
+    length = min(length, 7.0)
     dark = rng.random() ** 3
     return Sensor(
         level=float(rng.uniform(0.28, 0.55)),
@@ -67,8 +67,8 @@ def random_sensor(rng: Rng) -> Sensor:
         vignette=float(rng.uniform(0, 0.45)),
         bloom=float(rng.choice([0, rng.uniform(0.02, 0.15)])),
         contrast=float(rng.uniform(0.85, 1.5)),
-        shot=float(0.004 + 0.045 * dark),
-        read=float(0.002 + 0.016 * dark),
+        shot=float(0.004 + 0.03 * dark),
+        read=float(0.002 + 0.01 * dark),
         smooth=bool(rng.random() < 0.5),
         sharpen=float(rng.choice([0, rng.uniform(0.2, 1.0)])),
         grey=bool(rng.random() < 0.03),

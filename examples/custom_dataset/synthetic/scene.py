@@ -89,7 +89,7 @@ def furnish(
         if category == 'fiducial_board' and where.walls and rng.random() < 0.4:
             things.append(_on_wall(rng, bank, camera, where))
             continue
-        pixels = np.exp(rng.uniform(np.log(13), np.log(340)))
+        pixels = np.exp(rng.uniform(np.log(22), np.log(340)))
         first = MAKERS[category](rng, bank, int(pixels / 7) + 6)
         for _ in range(4):
             spot = _spot(rng, camera, floor, _EXTENT[category] * camera.focal / pixels)
@@ -105,7 +105,7 @@ def furnish(
                 near = (spot[0] + away * np.cos(angle), spot[1] + away * np.sin(angle))
                 _stand(rng, floor, things, other, near, category)
     for x, y, z in where.shelves:
-        if y > 1.5 and rng.random() < 0.35:
+        if y > 1.5 and rng.random() < 0.2:
             stored = MAKERS['pallet'](rng, bank, 10)
             if stored.radius > 0.5:
                 things.append(stored.placed(x, y + rng.normal(0, 0.1), np.pi / 2, z))

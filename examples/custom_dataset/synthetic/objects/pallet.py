@@ -27,7 +27,7 @@ def pallet(rng: Rng, bank: Bank, detail: int) -> Thing:
         stood = mesh.turned(rotation('x', tilt)).turned(rotation('z', rng.choice([0, np.pi])))
         return Thing((('pallet', on_ground(stood)),), length / 2)
     parts: list[tuple[str | None, Mesh]] = [('pallet', mesh)]
-    if way < 0.27:
+    if way < 0.19:
         for level in range(1, int(rng.integers(2, 5))):
             askew = rotation('z', rng.normal(0, 0.03))
             upper = mesh if rng.random() < 0.5 else single(rng, bank, length, width)[0]
