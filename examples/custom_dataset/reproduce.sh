@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # The shipped model, from nothing: render, train, export, measure. Takes an output folder; needs a
-# GPU, PyTorch and trt_perception (tools/desk/requirements-training.txt).
+# GPU, PyTorch, matplotlib, onnxruntime and trt_perception.
 set -eu
 here=$(dirname "$0")
 out=${1:?give an output folder}
