@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from rcl_interfaces.msg import Log, ParameterType, SetParametersResult
+from rcl_interfaces.msg import ParameterType, SetParametersResult
 from rcl_interfaces.srv import DescribeParameters, SetParametersAtomically
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
@@ -166,8 +166,7 @@ def test_overrides_of_a_component(make_node: MakeNode) -> None:
 
 def warnings(world: World, node: Node) -> list[str]:
     """Read from /rosout what `declare` warns of."""
-    heard = world.subscribe(Log, '/rosout')
-    world.until(lambda: node.count_subscribers('/rosout'))
+    heard = world.log()
     declare(node, TABLE)
     node.get_logger().info('that was all')
     world.until(lambda: any(m.msg == 'that was all' for m in heard))

@@ -13,13 +13,14 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Log
 from rcl_interfaces.msg import Parameter as ParameterMsg
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
@@ -29,6 +30,7 @@ from trt_perception.ros.images import image_msg
 T = TypeVar('T')
 TIMEOUT = 30.0  # for what takes a moment; a loaded machine takes more of them
 RELIABLE = QoSProfile(depth=100)
+LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 BEST_EFFORT = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -82,6 +84,10 @@ class World:
         seen: list[T] = []
         self.node.create_subscription(kind, topic, seen.append, qos)
         return seen
+
+    def log(self) -> list[Log]:
+        """Collect what the nodes log. What they said before this is heard too."""
+        return self.subscribe(Log, '/rosout', LATCHED)
 
     def call(self, kind: Any, name: str, request: Any) -> Any:
         """Call a service; its response."""
