@@ -28,6 +28,7 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE LD_LIBRARY_PATH
 endif
 RUN := ROS_DISTRO=$(ROS_DISTRO) PYTHONPATH= AMENT_PREFIX_PATH='$(CURDIR)/$(VENV)' \
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin
+DEMO := --model '$(MODEL)' --input '$(INPUT)' --output '$(OUTPUT)' --labels '$(LABELS)'
 
 .NOTPARALLEL:
 .PHONY: help demo test test-training lint clean given check
@@ -44,8 +45,7 @@ help:
 	@echo 'It all goes into .venv/ and nothing else of the system changes.'
 
 demo: given check $(VENV)/package.stamp
-	@$(RUN)/trt-perception demo --model '$(MODEL)' --input '$(INPUT)' --output '$(OUTPUT)' \
-		--labels '$(LABELS)'
+	@$(RUN)/trt-perception demo $(DEMO)
 
 test: check $(VENV)/test.stamp $(VENV)/package.stamp
 	@ROS_PYTHON_CHECK_FIELDS=1 $(RUN)/pytest $(TESTS)

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trt_perception.cli.child import Child
-from trt_perception.cli.demo_listener import Listener
+from trt_perception.cli.demo.child import Child
+from trt_perception.cli.demo.listener import Listener
 from trt_perception.ros.fastdds import profile_environment
 
 

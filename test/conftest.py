@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Domains 1..101 are free of the operating system's own ports; each xdist worker has its share.
 _WORKER = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
-_domains = itertools.cycle(range(1 + 25 * (_WORKER % 4), 26 + 25 * (_WORKER % 4)))
+# Another run on this machine, or network, begins elsewhere.
+_domains = (1 + 25 * (_WORKER % 4) + n % 25 for n in itertools.count(os.getpid()))
 
 
 @pytest.fixture(scope='session')

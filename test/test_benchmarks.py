@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from models import constant_detector
+from videos import write_video
 
 pytest.importorskip('vision_msgs.msg')
 
@@ -35,6 +37,17 @@ def test_cdr(domain_id: int) -> None:
     assert set(report['median ms']) == {'messages', 'bytes'}
     assert all(ms > 0 for way in report['median ms'].values() for ms in way.values())
     assert report['ratio'] > 0
+
+
+def test_topics(domain_id: int, tmp_path: Path) -> None:
+    model = constant_detector(tmp_path / 'm.onnx')
+    video = write_video(tmp_path / 'v.mp4')
+    options = ['--model', str(model), '--input', str(video), '--rate', '20', '--seconds', '2']
+    report = json.loads(run('topics.py', *options, '--json', domain_id=domain_id))
+    assert report['frames a second'] > 0
+    assert {'infer', 'total', 'stamp to publish'} <= set(report['detector']['stages'])
+    lines = run('topics.py', *options, domain_id=domain_id).splitlines()
+    assert any(line.startswith('total ') for line in lines)
 
 
 def test_cdr_table(domain_id: int) -> None:

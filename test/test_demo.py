@@ -27,14 +27,7 @@ pytest.importorskip('rich')
 from trt_perception.replay.bag_writer import write_bag
 from trt_perception.replay.sources import open_source
 
-MAIN = """
-import argparse, sys
-from trt_perception.cli.demo import add_parser
-parser = argparse.ArgumentParser()
-add_parser(parser.add_subparsers(required=True))
-args = parser.parse_args()
-sys.exit(args.run(args))
-"""
+COMMAND = [sys.executable, '-m', 'trt_perception.cli.main', 'demo']
 TIMEOUT = 120.0
 
 
@@ -45,12 +38,12 @@ class Demo:
         # Whoever carries this belongs to it.
         self._mark = f'DEMO_OF_A_TEST={uuid.uuid4()}'
         env = dict(os.environ)
-        env.pop('ROS_DOMAIN_ID', None)
+        env['ROS_DOMAIN_ID'] = '9999'  # that of a robot, which is left alone
         if domain_id is not None:
-            env['ROS_DOMAIN_ID'] = str(domain_id)
+            args += ('--domain', str(domain_id))
         key, _, value = self._mark.partition('=')
         self._process = subprocess.Popen(
-            [sys.executable, '-c', MAIN, 'demo', *map(str, args)],
+            [*COMMAND, *map(str, args)],
             env={**env, key: value},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -219,9 +219,12 @@ def test_a_bad_picture_in_diagnostics(world: World, two: Path) -> None:
 def test_services_answer_during_a_long_inference(world: World, slow: Path) -> None:
     robot = Robot(world, slow, image_depth=100)
     camera = Camera(world).until_heard()
-    for number in range(10):
-        camera.send(picture(number))
     received = robot.node._monitor.values
+    camera.send(picture(0))
+    world.until(lambda: received()['received'] == 1, 'the first image')
+    world.until(lambda: robot.node._stream._worker._waiting is None, 'it is being looked at')
+    for number in range(1, 10):
+        camera.send(picture(number))
     world.until(lambda: received()['received'] == 10, 'images')
     assert robot.state() == 'active'
     assert robot.set(score_threshold=0.3) == ''
@@ -229,7 +232,7 @@ def test_services_answer_during_a_long_inference(world: World, slow: Path) -> No
     # All of that while the first image was still being looked at.
     assert received()['published'] == 0
     world.until(lambda: len(robot.detections) == 2, 'two detections')
-    assert robot.detections[1].header.stamp.sec == 9  # the latest of those that came meanwhile
+    assert [d.header.stamp.sec for d in robot.detections] == [0, 9]
     counts = robot.until_counted(received=10)
     assert (counts['published'], counts['dropped']) == (2, 8)
 
@@ -367,6 +370,10 @@ def test_a_model_that_is_not_there(world: World, two: Path, tmp_path: Path) -> N
     world.until(lambda: robot.status().level == DiagnosticStatus.ERROR)
     assert 'absent.onnx' in robot.status().message
     assert robot.state() == 'unconfigured'
+    for where, words in (('~nobody-at-all/m', 'home folder'), ('m' * 300, 'File name too long')):
+        assert robot.set(model=where) == ''
+        assert not robot.change('configure')
+        world.until(lambda w=words: w in robot.status().message)
     assert robot.set(model='') == ''
     assert not robot.change('configure')
     world.until(lambda: 'model is empty' in robot.status().message)
@@ -391,6 +398,7 @@ def test_an_error_in_a_transition(world: World, two: Path, monkeypatch: pytest.M
         patch.setattr('trt_perception.nodes.detector.open_pipeline', break_down)
         assert not robot.change('configure')
     world.until(lambda: robot.status().level == DiagnosticStatus.ERROR)
+    assert robot.status().message == 'on_configure failed: RuntimeError: out of luck'
     assert robot.state() == 'unconfigured'
     assert robot.change('configure')
     with monkeypatch.context() as patch:
@@ -521,10 +529,13 @@ def problem(robot: Robot, words: str) -> None:
 
 
 def test_nobody_publishes(world: World, two: Path) -> None:
+    log = world.subscribe(Log, '/rosout', QoSProfile(depth=100))
     robot = Robot(world, two)
     problem(robot, 'nobody publishes /image or /image/compressed; start the camera')
     Camera(world).until_heard()
     problem(robot, 'no image for')
+    # Said in the log once, when it began.
+    world.until(lambda: sum('nobody publishes /image' in m.msg for m in log) == 1)
 
 
 def test_a_quality_of_service_that_does_not_match(world: World, two: Path) -> None:

@@ -37,6 +37,7 @@ from trt_perception.replay.recording import Recording
 from trt_perception.replay.video_writer import ENCODERS, VideoWriter
 from trt_perception.ros.cdr import detection_array_cdr
 from trt_perception.ros.diagnostics import OK, DiagnosticPublisher, Verdict
+from trt_perception.runtime.host.overlay import draw_boxes
 
 RECORDER = 'import sys; from trt_perception.nodes.main import recorder; sys.exit(recorder())'
 CAR, PERSON = 0, 1
@@ -382,3 +383,13 @@ def test_video_with_each_encoder(
         expected = np.zeros((96, 128, 3), np.uint8)
         expected[:, number : number + 20] = (40, 200, 90)
         assert cv2.PSNR(image, expected) > 25
+
+
+def test_labels_at_the_edges_are_whole() -> None:
+    def ink(x: int, y: int) -> int:
+        image = np.zeros((240, 320, 3), np.uint8)
+        draw_boxes(image, np.array([[x, y, x + 8, y + 8]]), np.array([0.5]), ['motorcycle'])
+        return np.count_nonzero(image.any(axis=2))
+
+    # Nearly as much as in the middle: parts of box and label cover each other.
+    assert all(ink(*at) > 0.9 * ink(100, 100) for at in ((310, 100), (311, 100), (310, 0)))

@@ -108,9 +108,25 @@ def test_a_wrong_parameter_ends_it_with_one_line(domain_id: int) -> None:
         ('backend:=cuda', "backend: 'cuda' is not one of auto, onnxruntime, tensorrt"),
         ('region_of_interest:=[1, 2]', 'region_of_interest: [1, 2] is not x, y, width, height'),
     ):
-        process = start('detector', domain_id, '-p', wrong)
-        code, said = ended(process, 'start')
+        code, said = ended(start('detector', domain_id, '-p', wrong), 'start')
         assert code == 2
         lines = [line for line in said.splitlines() if line.startswith('error: ')]
         assert len(lines) == 1 and words in lines[0], said
         assert 'Traceback' not in said
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['--params-file', 'absent.yaml'],
+        ['-r', 'image:=/bad topic!'],
+        ['-r', '__node:=bad-name'],
+        ['-p'],
+        ['--log-level', 'frob'],
+    ],
+)
+def test_wrong_ros_arguments_end_it_with_one_line(domain_id: int, arguments: list[str]) -> None:
+    code, said = ended(start('detector', domain_id, *arguments), 'start')
+    assert code == 2, said
+    assert sum(line.startswith('error: ') for line in said.splitlines()) == 1
+    assert 'Traceback' not in said

@@ -7,9 +7,11 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -102,7 +104,16 @@ def run(arguments: argparse.Namespace) -> int:
     selection = COCO_SELECTION
     if arguments.score_threshold is not None:
         selection = dataclasses.replace(selection, score_threshold=arguments.score_threshold)
-    with contextlib.closing(pipeline), _progress(len(dataset.pictures)) as on_picture:
+    with (
+        contextlib.closing(pipeline),
+        _interruptible() as interrupt,
+        _progress(len(dataset.pictures)) as move_on,
+    ):
+
+        def on_picture() -> None:
+            move_on()
+            interrupt()
+
         evaluation = evaluate(pipeline, dataset, selection, on_picture)
     report = {
         'model': {'path': str(arguments.model), 'sha256': sha256(arguments.model)},
@@ -119,6 +130,30 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_atomically(Path(arguments.json), text)
     return 0
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Put Ctrl-C off to between two pictures, where the function that is given raises it.
+
+    Libraries in C++ that it comes down in make something else of it. A second one is not put off.
+    """
+    pressed = False
+
+    def press(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(number, before)
+
+    def interrupt() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

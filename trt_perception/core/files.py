@@ -15,6 +15,30 @@ class FileError(PerceptionError):
     """A file that cannot be written or read."""
 
 
+def user_path(path: str | Path) -> Path:
+    """A path as a user writes it, with ``~`` for a home folder.
+
+    Raises:
+        FileError: nobody of that name has one.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise FileError(f"'{path}' is in nobody's home folder; write the whole path") from None
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file.
+
+    Raises:
+        FileError: the system does not tell, as where a folder may not be read.
+    """
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise FileError(f"'{path}' cannot be looked at: {error.strerror}") from None
+
+
 def check_writable(path: Path) -> None:
     """See that `write_atomically` will be able to write here, before the work that it is for.
 

@@ -16,6 +16,8 @@ from trt_perception.core.geometry import RESIZE_MODES, ResizeMode
 ColorOrder = Literal['rgb', 'bgr']
 #: Pixels; a network's input that claims more is a slip.
 MAX_SIDE = 16384
+#: So is a scale, mean or deviation beyond this.
+_LARGEST = 1e6
 
 
 class SpecError(PerceptionError):
@@ -185,6 +187,8 @@ def parse_names(value: Any) -> tuple[str, ...]:
             raise ValueError('must number the classes 0, 1, 2, ... without a gap')
         value = [value[i] for i in range(len(value))]
     names = tuple(_name(v) for v in _sequence(value))
+    if not names:
+        raise ValueError('names no class')
     if len(set(names)) != len(names):
         twice = next(n for n in names if names.count(n) > 1)
         raise ValueError(f"names the class '{twice}' twice")
@@ -216,9 +220,10 @@ def _string(value: Any) -> str:
 
 def _number(value: Any, above: float) -> float:
     top, _, bottom = str(value).partition('/')
-    number = float(top) / float(bottom or 1)
-    if not above < number < math.inf:
-        raise ValueError(f'is not a number greater than {above}')
+    divisor = float(bottom or 1)
+    number = float(top) / divisor if divisor else math.inf
+    if not above < number < _LARGEST:
+        raise ValueError(f'is not a number from {above:g} to {_LARGEST:g}')
     return number
 
 

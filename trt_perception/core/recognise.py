@@ -186,10 +186,11 @@ def metadata_names(metadata: Mapping[str, str]) -> tuple[str, ...]:
     Raises:
         SpecError: there is such a note, but no names can be read from it.
     """
-    if 'names' not in metadata:
+    names = _literal(metadata.get('names', '{}'))
+    if names in ({}, []):  # of nobody's making
         return ()
     try:
-        return parse_names(_literal(metadata['names']))
+        return parse_names(names)
     except ValueError as error:
         raise SpecError(
             f'names in the model metadata: {metadata["names"][:60]!r} {error};'

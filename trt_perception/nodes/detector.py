@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,6 +17,8 @@ from rclpy.parameter import Parameter
 from vision_msgs.msg import LabelInfo, VisionInfo
 
 from trt_perception.core import ModelSpec, PerceptionError
+from trt_perception.core.errors import one_line
+from trt_perception.core.files import user_path
 from trt_perception.nodes.monitor import StreamMonitor
 from trt_perception.nodes.stream import DetectionStream
 from trt_perception.ros import parameters
@@ -25,6 +29,22 @@ from trt_perception.runtime.engine import EngineInfo
 from trt_perception.runtime.pipeline import open_pipeline
 
 REPORT_PERIOD = 1.0
+
+_Transition = Callable[['DetectorNode', LifecycleState], TransitionCallbackReturn]
+
+
+def _told(transition: _Transition) -> _Transition:
+    """Say what goes wrong in a transition: rclpy takes every exception for an error, unread."""
+
+    @functools.wraps(transition)
+    def told(node: DetectorNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception as error:
+            node.fail(f'{transition.__name__} failed: {type(error).__name__}: {one_line(error)}')
+            return TransitionCallbackReturn.ERROR
+
+    return told
 
 
 class DetectorNode(rclpy.lifecycle.LifecycleNode):
@@ -50,7 +70,8 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         values = parameters.values(self, DETECTOR)
         selection(values, None)
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        self._state = 'unconfigured'
+        self._state = 'unconfigured'  # rclpy of Humble does not tell its own
+        self._level = OK  # of the last verdict
         self._problem = ''  # why it is not configured
         self._monitor = StreamMonitor(self.get_logger())
         self._stream: DetectionStream | None = None
@@ -68,6 +89,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             self._start_timer = self.create_timer(0.0, self._autostart, clock=steady)
         self._built = True
 
+    @_told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model."""
         values = parameters.values(self, DETECTOR)
@@ -75,8 +97,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         try:
             self._load(values)
         except PerceptionError as error:
-            self._problem = f'not configured: {error}'
-            self.get_logger().error(self._problem)
+            self.fail(f'not configured: {error}')
             return TransitionCallbackReturn.FAILURE
         seconds = perf_counter() - begun
         spec = self._spec
@@ -89,6 +110,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self._state = 'inactive'
         return TransitionCallbackReturn.SUCCESS
 
+    @_told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the camera."""
         assert self._stream is not None
@@ -96,6 +118,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self._state = 'active'
         return TransitionCallbackReturn.SUCCESS
 
+    @_told
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take no more images; nothing is published once this returns."""
         assert self._stream is not None
@@ -104,6 +127,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self._report()
         return TransitionCallbackReturn.SUCCESS
 
+    @_told
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model."""
         self._unload()
@@ -118,8 +142,12 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free what there is; the node can be configured again."""
         self._unload()
-        self._problem = f'a transition from {state.label} failed; see the log'
         return TransitionCallbackReturn.SUCCESS
+
+    def fail(self, problem: str) -> None:
+        """Say why the node is not configured, in the log now and on diagnostics until it is."""
+        self._problem = problem
+        self.get_logger().error(problem)
 
     def destroy_node(self) -> None:
         """Free all, after an inference under way; the last word goes to diagnostics."""
@@ -141,7 +169,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
     def _load(self, values: dict[str, Any]) -> None:
         if not values['model']:
             raise PerceptionError('model is empty; set it to the path of an ONNX file')
-        path = Path(values['model']).expanduser()
+        path = user_path(values['model'])
         pipeline = open_pipeline(
             path, labels=values['labels'], backend=values['backend'], threads=values['threads']
         )
@@ -200,5 +228,15 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             }
         elif not self._problem:
             verdict = Verdict(WARN, self._state)
+        self._log(verdict)
         device = self._engine.device if self._engine else ''
         self._diagnostics.publish(verdict, device, values | self._monitor.values())
+
+    def _log(self, verdict: Verdict) -> None:
+        """Log when something begins to be in the way, and when it is over; errors are logged."""
+        if self._state == 'active' and verdict.level != self._level:
+            if verdict.level == WARN:
+                self.get_logger().warning(verdict.message)
+            elif verdict.level == OK:
+                self.get_logger().info(f'all is well: {verdict.message}')
+            self._level = verdict.level

@@ -53,19 +53,32 @@ def run(make_node: Callable[[], Node], stop: Stop) -> int:
 
 def _spin(make_node: Callable[[], Node], stop: Stop) -> int:
     import rclpy
+    from rclpy.exceptions import NameValidationException
     from rclpy.executors import SingleThreadedExecutor
+    from rclpy.impl.implementation_singleton import rclpy_implementation
     from rclpy.signals import SignalHandlerOptions
+    from rclpy.utilities import remove_ros_args
 
     from trt_perception.core import PerceptionError
+    from trt_perception.core.errors import one_line
 
     if stop.requested:
         return 0
-    rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
     try:
+        for argument in remove_ros_args(sys.argv)[1:]:
+            print(f"warning: '{argument}' has no effect; --ros-args goes before", file=sys.stderr)
+        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
         node = make_node()
-    except PerceptionError as error:
-        print(f'error: {error}', file=sys.stderr)
-        rclpy.shutdown()
+    except (
+        PerceptionError,
+        NameValidationException,
+        # A mistake in the ROS arguments, files among them, or in the environment.
+        rclpy_implementation.RCLError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        print(f'error: {one_line(error)}', file=sys.stderr)
+        rclpy.try_shutdown()
         return 2
     executor = SingleThreadedExecutor()
     executor.add_node(node)

@@ -12,6 +12,9 @@ from trt_perception.core import FrameError
 from trt_perception.health.statistics import FrameCounts, StageLatencies
 from trt_perception.ros.diagnostics import ERROR, OK, WARN, ThrottledErrors, Verdict
 
+#: Seconds without an image that are worth a warning: there are slow cameras.
+NO_IMAGE_AFTER = 5.0
+
 
 class StreamMonitor:
     """Used from the executor and from the worker's thread."""
@@ -71,7 +74,7 @@ class StreamMonitor:
                 f'{new["lost"]} images were lost on their way here, {new["received"]} came; large'
                 ' ones need config/fastdds_large_images.xml at the camera (README, Large images)',
             )
-        if not new['received']:
+        if now - self._last_image > NO_IMAGE_AFTER:
             return Verdict(WARN, f'no image for {now - self._last_image:.0f} s')
         rate = new['published'] / seconds
         return Verdict(OK, f'{rate:.1f} images/s, {new["dropped"]} of {new["received"]} dropped')

@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import threading
 from itertools import count
-from pathlib import Path
 from time import monotonic_ns
 from typing import Any
 
-from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from trt_perception.core import Frame, PerceptionError
+from trt_perception.core.files import user_path
 from trt_perception.replay.sources import open_source, timeline
 from trt_perception.ros import parameters
 from trt_perception.ros.images import compressed_msg, image_msg
@@ -23,6 +22,8 @@ from trt_perception.ros.recording_parameters import PLAYER
 
 #: Seconds that the last image gets to reach its subscribers.
 LINGER = 1.0
+#: Seconds that the subscribers waited for get to be ready.
+SETTLE = 0.5
 
 
 class PlayerNode(Node):
@@ -55,12 +56,11 @@ class PlayerNode(Node):
         self._values = parameters.values(self, PLAYER)
         if not self._values['input']:
             raise ParameterError('input: is empty; give a video, a rosbag2 or a folder of pictures')
-        path = Path(self._values['input']).expanduser()
+        path = user_path(self._values['input'])
         self._source = open_source(path, self._values['topic'])
         self.published = self.late = 0
         self.finished = False
         self.exit_code = 1  # until all is played
-        self._reliable = self._values['reliability'] == 'reliable'
         compressed = self._source.compressed
         topic = self.resolve_topic_name('image')
         self._topic = f'{topic}/compressed' if compressed else topic
@@ -69,9 +69,7 @@ class PlayerNode(Node):
             self._topic,
             QoSProfile(
                 depth=10,
-                reliability=(
-                    ReliabilityPolicy.RELIABLE if self._reliable else ReliabilityPolicy.BEST_EFFORT
-                ),
+                reliability=ReliabilityPolicy[self._values['reliability'].upper()],
             ),
         )
         many = self._source.count or 'an unknown number of'
@@ -96,6 +94,9 @@ class PlayerNode(Node):
         except PerceptionError as error:
             self.get_logger().error(str(error))
         finally:
+            # An image under way dies with its publisher. Fast DDS acknowledges the last one only
+            # seconds later, with its next heartbeat: there is nothing better to wait for.
+            self._stopping.wait(LINGER)
             late = f', {self.late} of them late' if self.late else ''
             self.get_logger().info(f'{self.published} images published{late}')
             self.finished = True
@@ -111,16 +112,13 @@ class PlayerNode(Node):
                 return
             self.late += wait < 0 and due > 0
             self._publish(frame)
-        # An image under way dies with its publisher.
-        if self._reliable:
-            self._publisher.wait_for_all_acked(Duration(seconds=LINGER))
-        else:
-            self._stopping.wait(LINGER)
 
     def _wait_for_subscribers(self, wanted: int) -> None:
         for look in count():
             have = self._publisher.get_subscription_count()
             if have >= wanted:
+                # They may know of this publisher a moment later than it knows of them.
+                self._stopping.wait(SETTLE if wanted else 0)
                 return
             if look % 100 == 50:
                 self.get_logger().info(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -15,15 +14,14 @@ from rclpy.node import Node
 from vision_msgs.msg import Detection2DArray
 
 from trt_perception.core import Frame, FrameError, PerceptionError, Stamp
+from trt_perception.core.files import user_path, write_atomically
 from trt_perception.replay.pairing import Found, Pair, Pairing
-from trt_perception.replay.recording import Recording, write_whole
+from trt_perception.replay.recording import SUMMARY, Recording
 from trt_perception.ros import parameters
 from trt_perception.ros.diagnostics import ThrottledErrors
 from trt_perception.ros.image_input import ImageInput
 from trt_perception.ros.inference_status import inference_status
 from trt_perception.ros.recording_parameters import RECORDER
-
-SUMMARY = 'summary.json'
 
 
 class RecorderNode(Node):
@@ -56,7 +54,7 @@ class RecorderNode(Node):
         values = parameters.values(self, RECORDER)
         self.finished = False
         self.exit_code = 0
-        self._folder = Path(values['output']).expanduser()
+        self._folder = user_path(values['output'])
         self._idle_timeout = values['idle_timeout']
         self._recording = Recording(self._folder, values['pictures'])
         self._pairing = Pairing()
@@ -147,7 +145,7 @@ class RecorderNode(Node):
         try:
             if recording.failure:
                 raise PerceptionError(recording.failure)
-            write_whole(self._folder / SUMMARY, json.dumps(summary, indent=2).encode() + b'\n')
+            write_atomically(self._folder / SUMMARY, json.dumps(summary, indent=2) + '\n')
         except PerceptionError as error:
             self.get_logger().error(str(error))
             self.exit_code = 1

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from trt_perception.core import Detections, ModelSpec, PerceptionError
 from trt_perception.core.errors import one_line
+from trt_perception.core.files import is_file
 
 if TYPE_CHECKING:
     from pycocotools.coco import COCO
@@ -121,7 +122,7 @@ class CocoDataset:
             ]
         except DatasetError as error:
             raise DatasetError(f"'{instances}' is not a COCO detection data set: {error}") from None
-        missing = [p.path for p in self.pictures if not p.path.is_file()]
+        missing = [p.path for p in self.pictures if not is_file(p.path)]
         if missing:
             raise DatasetError(
                 f"{len(missing)} of the {len(self.pictures)} images in '{instances}' are missing,"

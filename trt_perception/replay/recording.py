@@ -14,32 +14,20 @@ import cv2
 
 from trt_perception.core import FrameError, PerceptionError
 from trt_perception.core.errors import one_line
+from trt_perception.core.files import write_atomically
 from trt_perception.replay.highlights import Highlight, Highlights
 from trt_perception.replay.pairing import Pair
 from trt_perception.replay.video_writer import VideoWriter
 from trt_perception.runtime.host.color import to_bgr
 from trt_perception.runtime.host.overlay import draw_boxes
 
+SUMMARY = 'summary.json'
 VIDEO = 'annotated.mp4'
 PICTURE = 'annotated_{}.png'
 
 
 class RecordingError(PerceptionError):
     """A recording that cannot be written."""
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under another name and rename it: whoever finds it finds all of it.
-
-    Raises:
-        RecordingError: it cannot be written.
-    """
-    part = path.with_name(f'.{path.name}.part')
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    except OSError as error:
-        raise RecordingError(f"'{path}' cannot be written: {error.strerror}") from None
 
 
 class Recording:
@@ -147,7 +135,9 @@ class Recording:
         self._video.close()
         for number, highlight in enumerate(self._highlights.chosen(), 1):
             name = PICTURE.format(number)
-            write_whole(self._folder / name, cv2.imencode('.png', highlight.image)[1].tobytes())
+            write_atomically(
+                self._folder / name, cv2.imencode('.png', highlight.image)[1].tobytes()
+            )
             self._pictures.append(name)
         # What an earlier recording left here would be taken for this one's.
         for file in self._folder.glob(PICTURE.format('[0-9]*')):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trt_perception.core.files import is_file, user_path
 from trt_perception.ros.detector_parameters import DETECTOR
 from trt_perception.ros.fastdds import profile_environment
 from trt_perception.ros.parameters import Parameter, ParameterError
@@ -56,8 +57,8 @@ def detector_node(given: Mapping[str, str]) -> dict[str, Any]:
     """
     parameters: list[Any] = []
     if given['params_file']:
-        file = Path(given['params_file']).expanduser()
-        if not file.is_file():
+        file = user_path(given['params_file'])
+        if not is_file(file):
             raise ParameterError(f"params_file: '{file}' is not a file")
         parameters.append(str(file))
     values = {p.name: p.parse(given[p.name]) for p in (*DETECTOR, _SIM_TIME) if given[p.name]}
@@ -87,6 +88,6 @@ def _profile(wanted: str) -> dict[str, str]:
         return {}
     if wanted == 'auto':
         return profile_environment()
-    if not Path(wanted).is_file():
+    if not is_file(Path(wanted)):
         raise ParameterError(f"fastdds_profile: '{wanted}' is not a file, auto or none")
     return profile_environment(wanted)

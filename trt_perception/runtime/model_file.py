@@ -10,6 +10,7 @@ import yaml
 
 from trt_perception.core import ModelSpec, SpecError, recognise
 from trt_perception.core.errors import one_line
+from trt_perception.core.files import is_file, user_path
 from trt_perception.core.labels import COCO
 from trt_perception.core.model_spec import parse_names, parse_overrides
 from trt_perception.runtime.onnx_file import ModelFileError, read_signature
@@ -34,12 +35,12 @@ def load_spec(model: Path, labels: str = '') -> ModelSpec:
         size = (overrides['width'], overrides['height']) if 'width' in overrides else None
         return recognise(read_signature(model, size), overrides)
     except SpecError as error:
-        also = f' (with {beside.name} beside it)' if beside.is_file() else ''
+        also = f' (with {beside.name} beside it)' if is_file(beside) else ''
         raise SpecError(f"model '{model}'{also}: {error}") from None
 
 
 def _read_overrides(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not is_file(path):
         return {}
     raw = _read_yaml(path)
     if raw is None:
@@ -61,15 +62,17 @@ def read_labels(labels: str) -> tuple[str, ...]:
     """
     if labels == 'coco':
         return COCO
-    path = Path(labels).expanduser()
-    if not path.is_file():
+    path = user_path(labels)
+    if not is_file(path):
         raise ModelFileError(f"labels '{labels}' is neither a file nor 'coco'")
     try:
         if path.suffix in ('.yaml', '.yml'):
             raw = _read_yaml(path)
             return parse_names(raw.get('names') if isinstance(raw, dict) else raw)
-        lines = path.read_text(encoding='utf-8').splitlines()
+        lines = path.read_text(encoding='utf-8-sig').splitlines()
         return parse_names([line.strip() for line in lines if line.strip()])
+    except UnicodeDecodeError:
+        raise ModelFileError(f"labels '{labels}' is not UTF-8; save it as such") from None
     except (ValueError, OSError) as error:
         raise ModelFileError(f"labels '{labels}': {error}") from None
 

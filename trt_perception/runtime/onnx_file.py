@@ -11,6 +11,7 @@ import numpy as np
 
 from trt_perception.core import PerceptionError, Signature, TensorInfo
 from trt_perception.core.errors import one_line
+from trt_perception.core.files import is_file
 from trt_perception.core.recognise import input_size
 
 
@@ -28,7 +29,7 @@ def read_signature(path: Path, size: tuple[int, int] | None = None) -> Signature
     Raises:
         ModelFileError: not there, or not an ONNX file.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise ModelFileError(f"model '{path}' is not a file; give the path of an ONNX model")
     try:
         import onnx

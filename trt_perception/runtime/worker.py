@@ -64,13 +64,12 @@ class InferenceWorker:
         with self._condition:
             accepting = self._accepting
             if accepting:
-                job, self._waiting = self._waiting or job, job
-                replaced = job is not self._waiting
+                overtaken, self._waiting = self._waiting, job
                 self._condition.notify()
         if not accepting:
             self._listener.on_discarded(job)
-        elif replaced:
-            self._listener.on_dropped(job)
+        elif overtaken is not None:
+            self._listener.on_dropped(overtaken)
 
     def resume(self) -> None:
         """Take frames from now on; none any more once closed."""

@@ -1,28 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``trt-perception demo``: play a recording to a detector and keep what it saw.
-
-Player, detector and recorder are processes of their own that talk over DDS, as on a robot.
-"""
+"""The demo's processes, from their start to their end."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-from trt_perception.cli.child import Child
+from trt_perception.cli.demo.child import Child
+from trt_perception.cli.demo.display import Display
+from trt_perception.cli.demo.listener import Listener
 from trt_perception.core import PerceptionError
+from trt_perception.core.files import user_path
 from trt_perception.nodes.main import Stop
+from trt_perception.replay.recording import SUMMARY
+from trt_perception.replay.sources import open_source
+from trt_perception.ros.fastdds import profile_environment
+from trt_perception.ros.recording_parameters import PLAYER
+from trt_perception.runtime.model_file import load_spec
 
-if TYPE_CHECKING:
-    from trt_perception.cli.demo_display import Display
-    from trt_perception.cli.demo_listener import Listener
-
-FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+FAILED, INTERRUPTED = 1, 130
 TOPICS = {'image': '/camera/image_raw'}
 #: Seconds that a process gets to end when it is asked to, the first to be asked first. The detector
 #: may have an inference under way, the recorder much that still waits to be encoded.
@@ -41,59 +41,35 @@ class Plan(NamedTuple):
     Attributes:
         images: how many there are to play, if known.
         named: the model's classes have names.
+        output: folder for the results.
         parameters: of each process.
     """
 
     images: int | None
     named: bool
+    output: Path
     parameters: dict[str, dict[str, object]]
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the command to what ``ArgumentParser.add_subparsers`` gave; ``func`` of it runs it."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        'demo',
-        help='detect in a video, bag or folder of pictures, and keep an annotated video',
-        description='Plays a recording to the detector over DDS and writes an annotated video, a'
-        ' few pictures and a summary.',
-    )
-    add = parser.add_argument
-    add('--model', type=Path, required=True, help='ONNX detector')
-    add('--input', type=Path, required=True, help='video, rosbag2 or folder of pictures')
-    add('--output', type=Path, default=Path('demo_output'), help='folder for the results')
-    add('--labels', default='', help='class names: a file with a name a line, a YAML file, or coco')
-    add('--topic', default='', help='of a bag with several image topics')
-    add('--rate', default='0', help='images a second; 0 (default) plays them as recorded')
-    parser.set_defaults(run=run)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Run the demo.
+def run_demo(arguments: argparse.Namespace, stop: Stop) -> int:
+    """Start, watch and stop the processes.
 
     Returns:
-        The exit code: 0, 1 for a process that failed, 2 for a mistake, 130 for Ctrl-C.
+        The exit code.
+
+    Raises:
+        PerceptionError: a mistake in the arguments.
     """
-    stop = Stop()
-    try:
-        plan = _check(args)
-    except PerceptionError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return MISTAKE
+    plan = _check(arguments)
     if stop.requested:
         return INTERRUPTED
-    # These take a while to import, and a mistake should be told at once.
-    from trt_perception.cli.demo_display import Display
-    from trt_perception.cli.demo_listener import Listener
-    from trt_perception.ros.fastdds import profile_environment
-
-    # One that is not the user's robot's; the children inherit it.
-    os.environ.setdefault('ROS_DOMAIN_ID', str(os.getpid() % 101 + 1))
+    # One that is not the user's robot's, whose camera topic this would be; the children inherit it.
+    own = os.getpid() % 101 + 1
+    os.environ['ROS_DOMAIN_ID'] = str(own if arguments.domain is None else arguments.domain)
     children: list[Child] = []
     with Listener() as listener, Display(plan.images) as display:
         if not plan.named:
-            display.say(
-                'the model does not name its classes: --labels does, coco for those of COCO'
-            )
+            display.say('the model has no class names; --labels gives them, as in --labels coco')
         code = 0
         try:
             for name in reversed(PATIENCE):
@@ -114,40 +90,39 @@ def run(args: argparse.Namespace) -> int:
         code = INTERRUPTED
     elif not clean:
         code = FAILED
-    display.report(args.output)
+    display.report(plan.output)
     return code
 
 
-def _check(args: argparse.Namespace) -> Plan:
+def _check(arguments: argparse.Namespace) -> Plan:
     """Look at all that was given.
 
     Raises:
         PerceptionError: a mistake in the arguments.
     """
-    from trt_perception.replay.sources import open_source
-    from trt_perception.ros.recording_parameters import PLAYER
-    from trt_perception.runtime.model_file import load_spec
-
-    rate = next(p for p in PLAYER if p.name == 'rate').parse(args.rate)
+    rate = next(p for p in PLAYER if p.name == 'rate').parse(arguments.rate)
     model, recording, output = (
-        p.expanduser().absolute() for p in (args.model, args.input, args.output)
+        user_path(path).absolute() for path in (arguments.model, arguments.input, arguments.output)
     )
-    spec = load_spec(model, args.labels)
-    source = open_source(recording, args.topic)
+    spec = load_spec(model, arguments.labels)
+    source = open_source(recording, arguments.topic)
     try:
         output.mkdir(parents=True, exist_ok=True)
         # That of an earlier demo would be taken for this one's.
-        (output / 'summary.json').unlink(missing_ok=True)
+        (output / SUMMARY).unlink(missing_ok=True)
     except OSError as error:
         raise DemoError(f"output '{output}' cannot be written to: {error.strerror}") from None
-    detector = {'model': str(model), 'labels': args.labels}
-    player = {'input': str(recording), 'topic': args.topic, 'rate': rate, 'wait_for_subscribers': 2}
     parameters: dict[str, dict[str, object]] = {
-        'detector': {k: v for k, v in detector.items() if v != ''},
-        'player': {k: v for k, v in player.items() if v != ''},
+        'player': {'input': str(recording), 'rate': rate, 'wait_for_subscribers': 2},
+        'detector': {'model': str(model)},
         'recorder': {'output': str(output), 'idle_timeout': 0.0},
     }
-    return Plan(source.count, bool(spec.class_names), parameters)
+    # An empty text is no YAML value.
+    if arguments.topic:
+        parameters['player']['topic'] = arguments.topic
+    if arguments.labels:
+        parameters['detector']['labels'] = arguments.labels
+    return Plan(source.count, bool(spec.class_names), output, parameters)
 
 
 def _follow(children: Sequence[Child], listener: Listener, display: Display, stop: Stop) -> None:

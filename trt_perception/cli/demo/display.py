@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from trt_perception.health.statistics import FrameCounts
+from trt_perception.replay.recording import SUMMARY
 
 #: Seconds between two lines of progress where there is no terminal.
 PERIOD = 5.0
@@ -75,7 +76,7 @@ class Display:
     def report(self, output: Path) -> None:
         """Print the recorder's summary and where the files lie."""
         try:
-            summary = json.loads((output / 'summary.json').read_text(encoding='utf-8'))
+            summary = json.loads((output / SUMMARY).read_text(encoding='utf-8'))
         except OSError:
             self.say(f'nothing was recorded in {output}')
             return
@@ -89,7 +90,7 @@ class Display:
         for table in tables:
             if table.row_count:
                 self._console.print(table)
-        names = [n for n in (summary['video'], *summary['pictures'], 'summary.json') if n]
+        names = [n for n in (summary['video'], *summary['pictures'], SUMMARY) if n]
         self.say(f'{output}: {", ".join(names)}')
 
     def _frames(self, summary: Mapping[str, Any], detector: Mapping[str, Any]) -> Table:
@@ -104,7 +105,7 @@ class Display:
                     table.add_row(other, str(detector[other]))
         table.add_row('in the video', str(summary['frames']['annotated']))
         if summary['fps']:
-            table.add_row('per second', f'{summary["fps"]:.1f}')
+            table.add_row('out per second', f'{summary["fps"]:.1f}')
         return table
 
     def _of_all(self) -> str:

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``trt-perception demo``: play a recording to a detector and keep what it saw."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+_DESCRIPTION = """\
+Play a video, a bag or a folder of pictures to the detector and keep what it saw: an annotated
+video, a few pictures and a summary. Player, detector and recorder are processes of their own that
+talk over DDS, as on a robot.
+
+  trt-perception demo --model yolov8n.onnx --input drive.mp4
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Tell the command line what this command takes."""
+    parser = commands.add_parser(
+        'demo',
+        help='detect in a recording and keep an annotated video',
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    add('--model', type=Path, required=True, metavar='FILE', help='ONNX file of the detector')
+    add(
+        '--input',
+        type=Path,
+        required=True,
+        metavar='PATH',
+        help='a video, a rosbag2 (folder, .mcap or .db3) or a folder of jpg and png pictures',
+    )
+    add(
+        '--output',
+        type=Path,
+        default=Path('demo_output'),
+        metavar='DIR',
+        help='folder for the results (default: demo_output)',
+    )
+    add(
+        '--labels',
+        default='',
+        metavar='FILE',
+        help='class names: a text file with a name a line, a YAML file, or coco (default: those'
+        ' that the model carries)',
+    )
+    add('--topic', default='', metavar='NAME', help='of a bag with several image topics')
+    add(
+        '--domain',
+        type=int,
+        choices=range(233),
+        metavar='ID',
+        help='ROS domain, to look on with other tools (default: one of its own)',
+    )
+    add('--rate', default='0', metavar='HZ', help='images a second (default: as recorded)')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the demo.
+
+    Returns:
+        The exit code: 0, 1 if a process failed, 130 for Ctrl-C.
+
+    Raises:
+        PerceptionError: a mistake in the arguments.
+    """
+    from trt_perception.nodes.main import Stop
+
+    stop = Stop()  # before the imports that take their time
+    from trt_perception.cli.demo.running import run_demo
+
+    try:
+        return run_demo(arguments, stop)
+    finally:
+        stop.ignore()
