@@ -9,6 +9,7 @@ INPUT :=
 OUTPUT := demo_output
 LABELS :=
 TESTS :=
+TRAINING_TESTS := examples/custom_dataset/test
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 VENV := .venv/$(ROS_DISTRO)-$(VERSION)
@@ -30,12 +31,13 @@ RUN := ROS_DISTRO=$(ROS_DISTRO) PYTHONPATH= AMENT_PREFIX_PATH='$(CURDIR)/$(VENV)
 DEMO := --model '$(MODEL)' --input '$(INPUT)' --output '$(OUTPUT)' --labels '$(LABELS)'
 
 .NOTPARALLEL:
-.PHONY: help demo test lint clean given check
+.PHONY: help demo test test-training lint clean given check
 
 help:
 	@echo 'make demo MODEL=m.onnx INPUT=i  detect in a video, bag or folder of pictures; results in'
 	@echo '                                OUTPUT=$(OUTPUT); LABELS=coco if the model has no class names'
 	@echo 'make test                       all tests, or TESTS="test/test_desk.py -k venv"'
+	@echo 'make test-training              tests of the trainer in examples/; installs PyTorch'
 	@echo 'make lint                       style, types and floors only'
 	@echo 'make clean                      remove what make built here (not the results)'
 	@echo
@@ -47,6 +49,9 @@ demo: given check $(VENV)/package.stamp
 
 test: check $(VENV)/test.stamp $(VENV)/package.stamp
 	@ROS_PYTHON_CHECK_FIELDS=1 $(RUN)/pytest $(TESTS)
+
+test-training: check $(VENV)/training.stamp $(VENV)/package.stamp
+	@$(RUN)/pytest $(TRAINING_TESTS)
 
 lint: TESTS := test/test_style.py
 lint: test
@@ -84,6 +89,11 @@ $(VENV)/interfaces.stamp: $(VENV)/desk.stamp $(INTERFACES)
 $(VENV)/test.stamp: $(VENV)/desk.stamp tools/desk/requirements-test.txt $(PINS)
 	@echo 'Installing what the tests need into $(VENV)'
 	@$(PIP) install -c $(PINS) -r tools/desk/requirements-test.txt
+	@touch $@
+
+$(VENV)/training.stamp: $(VENV)/test.stamp tools/desk/requirements-training.txt $(PINS)
+	@echo 'Installing PyTorch into $(VENV)'
+	@$(PIP) install -c $(PINS) -r tools/desk/requirements-training.txt
 	@touch $@
 
 # Not editable: pip would leave out the launch files, the configuration and the ament index.

@@ -24,5 +24,6 @@ setup(
         (f'share/{PACKAGE}', ['package.xml']),
         *share('launch'),
         *share('config'),
+        *share('resource/models'),
     ],
 )

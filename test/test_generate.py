@@ -49,7 +49,7 @@ def bank() -> Bank:
 def shots(bank: Bank) -> list[Shot]:
     """Some scenes, rendered."""
     found = []
-    for number in range(45):
+    for number in range(60):
         rng = np.random.default_rng((2, number))
         camera = random_camera(rng)
         scene = random_scene(rng, bank, camera)
@@ -129,7 +129,7 @@ def test_every_class_and_every_size_comes(shots: list[Shot]) -> None:
     labels = [label for shot in shots for label in shot.rendered.labels]
     assert {label.category for label in labels} == set(CATEGORIES)
     sides = np.array([max(label.box[2:]) for label in labels])
-    edges = (render.LONG, 30, 50, 80, 160, HEIGHT / 2, WIDTH)
+    edges = (render.LONG, 24, 40, 80, 160, HEIGHT / 2, WIDTH)
     counts, _ = np.histogram(sides, edges)
     assert sides.min() >= render.LONG
     assert (counts >= 5).all(), counts

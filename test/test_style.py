@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 
 # No place for a comment, or nothing in them.
-BARE = {'.csv', '.gif', '.jpg', '.json', '.mp4', '.png'}
+BARE = {'.csv', '.gif', '.jpg', '.json', '.mp4', '.onnx', '.png'}
 LICENCE = 'SPDX-License-Identifier: Apache-2.0'
 
 

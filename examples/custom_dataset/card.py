@@ -16,10 +16,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from data import open_dataset
 
 from trt_perception.core import Detections, Frame, PerceptionError
-from trt_perception.replay.coco import Accuracy
+from trt_perception.replay.coco import Accuracy, CocoDataset
 from trt_perception.replay.evaluation import COCO_SELECTION
 from trt_perception.runtime.pipeline import open_pipeline
 
@@ -40,7 +39,7 @@ def measure(model: Path, folder: Path, limit: int | None = None) -> tuple[int, l
     """Detect in the pictures of a data set, and compare.
 
     Args:
-        model: an ONNX detector whose classes are the categories, in their order.
+        model: an ONNX detector.
         folder: with ``instances.json`` and ``images/``.
         limit: take only the first so many pictures.
 
@@ -50,7 +49,7 @@ def measure(model: Path, folder: Path, limit: int | None = None) -> tuple[int, l
     Raises:
         PerceptionError: model or data cannot be used, or do not fit.
     """
-    dataset = open_dataset(folder, limit)
+    dataset = CocoDataset(folder / 'instances.json', folder / 'images', limit)
     pipeline = open_pipeline(model)
     classes = dataset.match(pipeline.spec)
     found: dict[int, Detections] = {}

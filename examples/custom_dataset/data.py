@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trt_perception.core import Geometry, PerceptionError, place
+from trt_perception.core.model_spec import parse_names
 from trt_perception.replay.coco import CocoDataset, Picture
 
 #: Grey of the letterbox, as `ModelSpec.pad_value`.
@@ -54,17 +55,21 @@ def open_dataset(folder: Path, limit: int | None = None) -> CocoDataset:
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
-    """Names of the categories by rising id; the first is class 0 of the network."""
-    return tuple(_categories(folder).values())
+    """Names of the categories by rising id; the first is class 0 of the network.
+
+    Raises:
+        PerceptionError: a name comes twice, or cannot be printed.
+    """
+    try:
+        return parse_names(list(_categories(folder).values()))
+    except ValueError as error:
+        raise PerceptionError(f"'{folder / 'instances.json'}' {error}") from None
 
 
-def load_samples(
-    folder: Path, names: Sequence[str], width: int, height: int, limit: int | None = None
-) -> Samples:
+def load_samples(folder: Path, width: int, height: int, limit: int | None = None) -> Samples:
     """Read a folder's pictures and what is annotated in them; crowds are left out.
 
     Args:
-        names: the classes of the network; a category of another name is a mistake.
         width, height: of the network's input.
         limit: take only the first so many pictures.
 
@@ -72,10 +77,7 @@ def load_samples(
         PerceptionError: the data set cannot be used.
     """
     pictures = open_dataset(folder, limit).pictures
-    unknown = sorted(set(class_names(folder)) - set(names))
-    if unknown:
-        raise PerceptionError(f"'{folder}' has a category '{unknown[0]}' that is no class; add it")
-    label = {i: names.index(name) for i, name in _categories(folder).items()}
+    label = {category: number for number, category in enumerate(_categories(folder))}
     found: dict[int, list[tuple[int, list[float]]]] = {p.id: [] for p in pictures}
     for row in _read(folder)['annotations']:
         if row['image_id'] in found and not row.get('iscrowd', 0):

@@ -156,10 +156,10 @@ def train(settings: Settings, device: torch.device) -> list[Epoch]:
         PerceptionError: the data cannot be used.
     """
     _check(settings)
-    names = class_names(settings.train)
     size = settings.width, settings.height
-    samples = load_samples(settings.train, names, *size, settings.pictures).to(device)
     validation = open_dataset(settings.validation, settings.validation_pictures)
+    samples = load_samples(settings.train, *size, settings.pictures).to(device)
+    names = class_names(settings.train)  # the files are known to be whole by now
     print(f'{len(samples.images)} pictures, {int((samples.labels >= 0).sum())} objects of', *names)
 
     torch.manual_seed(settings.seed)

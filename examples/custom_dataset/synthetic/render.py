@@ -17,7 +17,7 @@ from synthetic.scene import Scene
 from synthetic.shade import ShadowMap, contact_map, shade
 
 #: A thing of which less than this share is seen is taken away, or left without a label.
-VISIBLE = 0.55
+VISIBLE = 0.6
 #: The least longer and shorter side of a box, and the least area that is seen, pixels.
 LONG, SHORT, AREA = 12.0, 8.0, 120.0
 

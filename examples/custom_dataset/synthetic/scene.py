@@ -18,7 +18,7 @@ from synthetic.places import Place, place
 
 Rng = np.random.Generator
 #: How often each class is asked for; forklifts bring pallets and persons along.
-_SHARES = (0.13, 0.17, 0.17, 0.19, 0.22, 0.12)
+_SHARES = (0.18, 0.16, 0.16, 0.18, 0.20, 0.12)
 #: Metres that decide how far away a thing of a given size in the picture stands.
 _EXTENT = {
     'pallet': 1.1,

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the trainer share: its modules, and a few rendered pictures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(EXAMPLE))
+
+
+@pytest.fixture(scope='session')
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 pictures to train on and 4 others."""
+    import generate
+
+    folder = tmp_path_factory.mktemp('rendered')
+    generate.main([
+        str(folder), '--train', '16', '--calibration', '0', '--test', '4', '--sequences', '0',
+        '--jobs', '1',
+    ])  # fmt: skip
+    return folder

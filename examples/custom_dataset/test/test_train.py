@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole training in small, and the commands around it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoint import Trained, load, save
+from conftest import EXAMPLE
+from curves import Epoch
+from network import Detector
+from train import Settings, train
+
+from trt_perception.core import PerceptionError
+
+CPU = torch.device('cpu')
+
+
+def settings(rendered: Path, output: Path, **changes: int) -> Settings:
+    """Learn 16 pictures by heart, and be asked about the same ones."""
+    folder = rendered / 'train'
+    small = {'width': 256, 'height': 160, 'epochs': 60, 'batch': 8, 'measurements': 2}
+    return Settings(folder, folder, output, mosaic=False, **{**small, **changes})
+
+
+def command(name: str, *args: str | Path) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, EXAMPLE / name, *args], capture_output=True, text=True, timeout=240
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_tiny_training_learns(rendered: Path, tmp_path: Path) -> None:
+    epochs = train(settings(rendered, tmp_path), CPU)
+    assert len(epochs) == 60
+    assert epochs[-1].loss < 0.6 * epochs[0].loss
+    measured = [e for e in epochs if e.map50 is not None]
+    assert len(measured) == 2
+    early, late = measured
+    assert late.map50 > early.map50
+    assert late.map50 > 0.15
+    assert (tmp_path / 'curves.png').read_bytes().startswith(b'\x89PNG')
+    assert load(tmp_path / 'model.pt').names[0] == 'pallet'
+
+
+def test_the_same_seed_learns_the_same(rendered: Path, tmp_path: Path) -> None:
+    def losses(seed: int) -> list[Epoch]:
+        small = {'epochs': 1, 'width': 64, 'height': 64, 'measurements': 1, 'seed': seed}
+        return train(settings(rendered, tmp_path, **small), CPU)
+
+    assert losses(1) == losses(1)
+    assert losses(1) != losses(2)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'width': 250}, 'size 250 is not a multiple of 32'),
+        ({'height': 0}, 'size 0 is not a multiple of 32'),
+        ({'epochs': 0}, 'must be 1 or more'),
+    ],
+)
+def test_settings_that_cannot_work(
+    changes: dict[str, int], words: str, rendered: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(PerceptionError, match=words):
+        train(settings(rendered, tmp_path, **changes), CPU)
+
+
+def test_a_saved_network_is_the_same_network(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    detector = Detector(2, 96, 64).eval()
+    save(tmp_path / 'model.pt', Trained(detector, ('cone', 'barrel')))
+    again = load(tmp_path / 'model.pt')
+    assert again.names == ('cone', 'barrel')
+    images = torch.rand(1, 3, 64, 96)
+    with torch.inference_mode():
+        assert torch.equal(detector(images).classes, again.detector(images).classes)
+
+
+def test_mistakes_cost_one_line(rendered: Path, tmp_path: Path) -> None:
+    (tmp_path / 'none.pt').write_bytes(b'no network')
+    absent = tmp_path / 'absent'
+    train_on_cpu = ('train.py', '--train', absent, '--validation', absent, '--device', 'cpu')
+    for name, *args in (
+        (*train_on_cpu, '--output', tmp_path / 'out'),
+        ('export.py', tmp_path / 'none.pt', tmp_path / 'm.onnx'),
+        ('export.py', tmp_path / 'absent.pt', tmp_path / 'm.onnx'),
+        ('card.py', tmp_path / 'absent.onnx', rendered / 'test'),
+        ('yolo_to_coco.py', '--images', absent, '--labels', absent, '--names', 'coco', '--output',
+         tmp_path / 'out'),
+    ):  # fmt: skip
+        code, _, errors = command(str(name), *args)
+        assert code == 2
+        assert errors.startswith('error: ')
+        assert errors.count('\n') == 1
