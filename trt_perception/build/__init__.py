@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an ONNX model to an engine that keeps its accuracy: calibrate, quantize, gate, build, cache."""
+"""From an ONNX model to an engine that keeps its accuracy: calibrate, quantize, gate, build."""
