@@ -65,9 +65,14 @@ def observe(
             flat = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
             if (known := seen.get(name)) is None:
                 channels = len(flat)
-                zeros = np.zeros((3, channels))
-                counts = np.zeros((channels, BINS), np.int64)
-                known = seen[name] = Activation(array.shape, axis, *zeros, counts=counts)
+                known = seen[name] = Activation(
+                    array.shape,
+                    axis,
+                    largest=np.zeros(channels),
+                    power=np.zeros(channels),
+                    mean=np.zeros(channels),
+                    counts=np.zeros((channels, BINS), np.int64),
+                )
             known.largest = np.maximum(known.largest, np.maximum(flat.max(1), -flat.min(1)))
             known.power += np.einsum('ij,ij->i', flat, flat) / flat.shape[1] / len(bench)
             known.mean += flat.mean(axis=1) / len(bench)

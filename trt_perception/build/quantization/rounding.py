@@ -10,7 +10,8 @@ still to come take up what its error did to the output, by the second moments of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -58,7 +59,8 @@ def observe_moments(
 
     def see(tensors: Tensors) -> None:
         for name, node in chosen.items():
-            rows = _rows(tensors[node.input[0]], node, layers[name], generator)
+            kernel = weights[name].shape[2:]
+            rows = _rows(tensors[node.input[0]], node, layers[name], kernel, generator)
             product = np.einsum('gni,gnj->gij', rows, rows, optimize=True)
             if name in moments:
                 moments[name] += product
@@ -73,6 +75,7 @@ def _rows(
     array: NDArray[np.float32],
     node: onnx.NodeProto,
     layer: Multiplication,
+    kernel: Sequence[int],
     generator: np.random.Generator,
 ) -> NDArray[np.float32]:
     """(groups, places, inputs): what the weights meet at some places of the output."""
@@ -80,7 +83,6 @@ def _rows(
         flat = np.asarray(array, np.float32).reshape(-1, array.shape[-1])
         return flat[generator.integers(0, len(flat), min(len(flat), _PLACES))][None]
     spatial = array.ndim - 2
-    kernel = attribute(node, 'kernel_shape', [1] * spatial)
     strides = attribute(node, 'strides', [1] * spatial)
     dilations = attribute(node, 'dilations', [1] * spatial)
     pads = attribute(node, 'pads', [0] * 2 * spatial)
@@ -99,7 +101,7 @@ def _rows(
         shape = [places] + [k if a == axis else 1 for a in range(spatial)]
         offsets = (np.arange(k) * d).reshape(shape[1:])
         index.append(start.reshape(-1, *[1] * spatial) + offsets)
-    where = (slice(None), *np.broadcast_arrays(*index))
+    where: tuple[Any, ...] = (slice(None), *np.broadcast_arrays(*index))
     patches = padded[where]  # (channels, places, *kernel)
     patches = patches.reshape(layer.groups, -1, places, *kernel)
     return np.moveaxis(patches, 2, 1).reshape(layer.groups, places, -1).astype(np.float32)
