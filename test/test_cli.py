@@ -282,11 +282,9 @@ def test_a_library_that_is_not_installed(given, tmp_path):
 
 
 def start(*args: str | Path, cwd: Path, **pipes: Any) -> subprocess.Popen[bytes]:
-    # Whoever started the tests in the background left SIGINT ignored, for all that they start too.
     return subprocess.Popen(
-        [*COMMAND, *args], cwd=cwd, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **pipes,
-    )  # fmt: skip
+        [*COMMAND, *args], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **pipes
+    )
 
 
 def test_ctrl_c(given, tmp_path):
