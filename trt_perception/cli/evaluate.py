@@ -100,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         labels=arguments.labels,
         backend=arguments.backend,
         threads=arguments.threads,
+        accept_failed_gate=True,  # to know how good it is, one must be able to measure it
     )
     selection = COCO_SELECTION
     if arguments.score_threshold is not None:
