@@ -147,7 +147,7 @@ def collect(
     for number, (_, frame) in enumerate(_readable(source, skip)):
         if number in wanted:
             files[number] = _stored(frame, folder / f'{number:06d}')
-            digests[number] = hashlib.sha256(frame.data).hexdigest()
+            digests[number] = hashlib.sha256(frame.data.tobytes()).hexdigest()
         on_progress((1 + _share(number, source.count)) / 2)
     on_progress(1.0)
     chosen = [digests[n] for n in kept]
@@ -260,9 +260,7 @@ def _share(number: int, count: int | None) -> float:
     return min((number + 1) / count, 1.0) if count else 0.0
 
 
-def _warnings(
-    kept: int, distinct: int, alike: int, unreadable: tuple[str, ...]
-) -> Iterator[str]:
+def _warnings(kept: int, distinct: int, alike: int, unreadable: tuple[str, ...]) -> Iterator[str]:
     if kept < FEW:
         yield (
             f'{kept} frames are few to calibrate with; {FEW} or more that show the places, the'

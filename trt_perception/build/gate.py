@@ -169,9 +169,7 @@ class AgreementGate:
             'mean_score_shift': float(np.abs(shifts).mean()) if len(shifts) else 0.0,
             'p95_score_shift': float(np.quantile(np.abs(shifts), 0.95)) if len(shifts) else 0.0,
         }
-        result = _result(
-            'agreement', figure, claim, interval, len(both), seen, figures, int8
-        )
+        result = _result('agreement', figure, claim, interval, len(both), seen, figures, int8)
         return Comparison(result, self._frames, self._floats, quantized)
 
 
@@ -229,9 +227,7 @@ def _partners(ours: Detections, theirs: Detections) -> tuple[int, NDArray[np.flo
     return lost, np.array(shifts, np.float64)
 
 
-def _detect(
-    pipeline: Pipeline, frames: Sequence[Frame], on_progress: Progress
-) -> list[Detections]:
+def _detect(pipeline: Pipeline, frames: Sequence[Frame], on_progress: Progress) -> list[Detections]:
     move_on = _counter(frames, on_progress)
     found = []
     for frame in frames:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ class GateResult:
 
     def __str__(self) -> str:
         return (
-            f'INT8 keeps {self.figure:.3f} of FP32 ({MEASURES[self.measure]},'
+            f'INT8 keeps {rounded_down(self.figure)} of FP32 ({MEASURES[self.measure]},'
             f' {self.frames} frames), asked were {self.target:g}'
         )
 
@@ -102,6 +103,11 @@ class GateResult:
             )
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise GateError(f'{type(error).__name__}: {one_line(error)}') from None
+
+
+def rounded_down(figure: float) -> str:
+    """To three places, never up: what missed its target must not look as if it met it."""
+    return f'{math.floor(1000 * figure + 1e-9) / 1000:.3f}'
 
 
 def read_gate(model: Path) -> GateResult | None:
