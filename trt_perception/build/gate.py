@@ -3,7 +3,7 @@
 
 Where there are labels, mAP50-95 decides: it averages over ten overlaps, so it is steadier than
 mAP50, and it sees boxes that have become loose, which is what INT8 does first. Without labels the
-floats are the truth, and detections in common decide.
+floats are the truth, and the share of all detections, by score, that both models make decides.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from trt_perception.runtime.pipeline import Pipeline
 #: A detection counts from the score on at which a node publishes it.
 SCORE = Selection().score_threshold
 #: The other model makes it too if it finds the class there, by this overlap and with at least this
-#: share of the score. A bare threshold would count what passes it by a hair as lost.
+#: share of the score. A bare threshold would count what fails it by a hair as lost; for the same
+#: reason a detection weighs as much as its score.
 _IOU, _SHARE = 0.5, 0.5
 _SELECTION = Selection(score_threshold=SCORE * _SHARE)
 #: How sure a figure is cannot be told from fewer frames.
@@ -180,6 +181,7 @@ class _Match(NamedTuple):
         floats, int8: detections of each that count.
         kept: of the floats', how many the model in INT8 makes too.
         confirmed: of that one's, how many the floats make too.
+        total, common: sums of the scores of all, and of those that both make.
         shifts: score in INT8 less score in floats, of each of those pairs.
     """
 
@@ -187,44 +189,46 @@ class _Match(NamedTuple):
     int8: int
     kept: int
     confirmed: int
+    total: float
+    common: float
     shifts: NDArray[np.float64]
 
     @classmethod
     def of(cls, floats: Detections, int8: Detections) -> _Match:
-        lost, there = _partners(floats, int8)
-        made_up, back = _partners(int8, floats)
+        ours, there = _partners(floats, int8)
+        theirs, back = _partners(int8, floats)
+        found, confirmed = np.isfinite(there), np.isfinite(back)
         return cls(
-            lost + len(there), made_up + len(back), len(there), len(back),
-            np.concatenate((there, -back)),
-        )  # fmt: skip
-
-    @property
-    def total(self) -> int:
-        return self.floats + self.int8
-
-    @property
-    def common(self) -> int:
-        return self.kept + self.confirmed
+            len(ours),
+            len(theirs),
+            int(found.sum()),
+            int(confirmed.sum()),
+            float(ours.sum() + theirs.sum()),
+            float(ours[found].sum() + theirs[confirmed].sum()),
+            np.concatenate((there - ours, theirs - back))[np.concatenate((found, confirmed))],
+        )
 
     @property
     def distance(self) -> float:
-        return self.total - self.common + float(np.abs(self.shifts).sum()) / (1 + self.total)
+        """Lost and made-up detections first, then scores that moved."""
+        return self.total - self.common + 0.01 * float(np.abs(self.shifts).sum())
 
 
-def _partners(ours: Detections, theirs: Detections) -> tuple[int, NDArray[np.float64]]:
-    """How many of our detections the others lack, and for the rest their score less ours."""
+def _partners(
+    ours: Detections, theirs: Detections
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores of those of our detections that count, and of their partners; NaN where is none."""
     overlap = pairwise_iou(ours.boxes, theirs.boxes)
     overlap *= ours.class_ids[:, None] == theirs.class_ids[None, :]
     overlap *= theirs.scores[None, :] >= _SHARE * ours.scores[:, None]
-    lost, shifts = 0, []
-    for i in np.flatnonzero(ours.scores >= SCORE):  # best first
+    scores = ours.scores[ours.scores >= SCORE].astype(np.float64)  # best first
+    partners = np.full(len(scores), np.nan)
+    for i in range(len(scores)):
         best = int(overlap[i].argmax()) if len(theirs) else -1
-        if best < 0 or overlap[i, best] < _IOU:
-            lost += 1
-            continue
-        shifts.append(float(theirs.scores[best]) - float(ours.scores[i]))
-        overlap[:, best] = 0
-    return lost, np.array(shifts, np.float64)
+        if best >= 0 and overlap[i, best] >= _IOU:
+            partners[i] = theirs.scores[best]
+            overlap[:, best] = 0
+    return scores, partners
 
 
 def _detect(pipeline: Pipeline, frames: Sequence[Frame], on_progress: Progress) -> list[Detections]:

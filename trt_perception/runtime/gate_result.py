@@ -32,7 +32,7 @@ class GateResult:
 
     Attributes:
         measure: key of `MEASURES`: accuracy on labelled pictures, as a share of the floats', or the
-            share of the detections of both that the other one makes too.
+            share of the detections of both, by score, that the other one makes too.
         figure: of the measure; 1 is no loss.
         target: the lowest figure that passes.
         interval: in which the figure lies with 95 % confidence, as far as the frames tell; None
