@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_LEFT, _BOTTOM, _TOP, _RIGHT = 46, 26, 12, 14
+_LEFT, _BOTTOM, _TOP, _RIGHT = 54, 26, 12, 14
 
 
 class Point(NamedTuple):
@@ -61,8 +61,9 @@ class _Plane:
         return f'<text x="{at}" y="{self.height - 7}" text-anchor="{anchor}">{escape(text)}</text>'
 
     def svg(self, what: str, parts: Sequence[str]) -> str:
+        kind = 'wide' if self.width > 400 else 'small'
         return (
-            f'<svg viewBox="0 0 {self.width} {self.height}" role="img"'
+            f'<svg class="{kind}" viewBox="0 0 {self.width} {self.height}" role="img"'
             f' aria-label="{escape(what)}">{"".join(parts)}</svg>'
         )
 

@@ -48,7 +48,7 @@ table { border-collapse: collapse; width: 100%; font-size: .88rem;
 th { text-align: left; color: var(--soft); font-weight: 500; white-space: nowrap; }
 th, td { padding: .38rem .8rem .38rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
-td:first-child { overflow-wrap: anywhere; min-width: 8rem; }
+td:first-child { overflow-wrap: anywhere; min-width: 11rem; }
 .right { text-align: right; }
 .meter { display: inline-block; width: 5rem; height: .5rem; border-radius: .25rem;
   background: var(--line); vertical-align: middle; overflow: hidden; }
@@ -60,6 +60,8 @@ summary { cursor: pointer; color: var(--soft); padding: .4rem 0; }
   margin-right: .4rem; }
 .key i.one { background: var(--one); }
 svg text { fill: var(--soft); font-size: 12px; font-family: inherit; }
+svg.wide text { font-size: 10px; }
+@media (max-width: 44rem) { svg.wide text { font-size: 20px; } }
 svg .axis { stroke: var(--line); } svg .line { stroke: var(--one); stroke-width: 2; fill: none; }
 svg .one { fill: var(--one); } svg .two { fill: var(--two); } svg .mark { stroke: var(--two);
   stroke-width: 2; stroke-dasharray: 4 3; } svg .ring { fill: var(--card); stroke: var(--one);
