@@ -50,9 +50,13 @@ def quantize(
     on_progress: Progress = lambda phase, share: None,
     score: Callable[[onnx.ModelProto], float] | None = None,
     floats: Callable[[list[str]], list[str]] = lambda names: [],
-    **options: Any,
+    ruin: bool = False,
 ) -> Quantization:
-    """Convolutions to INT8, but for those that ``floats`` chooses from their names."""
+    """Convolutions to INT8, but for those that ``floats`` chooses from their names.
+
+    Args:
+        ruin: the weights of the first one become 0, so that the network sees nothing.
+    """
     convolutions = [n for n in model.graph.node if n.op_type == 'Conv']
     names = [n.name for n in convolutions]
     kept = set(floats(names))
@@ -72,12 +76,16 @@ def quantize(
             extra_options={'ActivationSymmetric': True, 'WeightSymmetric': True},
         )
         quantized = onnx.load(str(after))
+    if ruin:
+        weights = quantized.graph.initializer
+        first = next(w for w in weights if w.data_type == onnx.TensorProto.INT8 and w.dims[1:])
+        first.raw_data = bytes(len(first.raw_data))
     del quantized.metadata_props[:]  # that of the float model is carried over by the command
-    weights = {w.name: int(np.prod(w.dims)) for w in model.graph.initializer}
+    sizes = {w.name: int(np.prod(w.dims)) for w in model.graph.initializer}
     chance = np.random.default_rng(0)
     layers = tuple(
         Layer(
-            node.name, 'Conv', weights[node.input[1]], node.name not in kept,
+            node.name, 'Conv', sizes[node.input[1]], node.name not in kept,
             0.1 / (1 + number), 'measured: costs too much' if node.name in kept else '',
             Histogram(
                 np.histogram(np.abs(chance.laplace(size=20000)), 256)[0], 9.5,

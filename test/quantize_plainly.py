@@ -3,7 +3,7 @@
 
     python quantize_plainly.py FLOATS quantize MODEL ...
 
-FLOATS is how many of the last convolutions stay in float.
+FLOATS is how many of the last convolutions stay in float; ``ruin`` gives a model that sees nothing.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ def stand_in(name: str, **members: object) -> None:
 
 
 if __name__ == '__main__':
-    last = int(sys.argv[1])
+    ruin = sys.argv[1] == 'ruin'
+    last = 0 if ruin else int(sys.argv[1])
     quantize = functools.partial(
-        plain_quantizer.quantize, floats=lambda names: names[len(names) - last :]
+        plain_quantizer.quantize, floats=lambda names: names[len(names) - last :], ruin=ruin
     )
     stand_in('quantize', quantize=quantize)
     stand_in('measurements', Measurements=lambda path: path)
