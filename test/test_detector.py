@@ -26,7 +26,6 @@ from world import BEST_EFFORT, RELIABLE, Camera, Robot, World, picture
 from trt_perception.core import Frame, Stamp
 from trt_perception.ros.images import compressed_msg, image_msg
 from trt_perception.runtime.gate_result import METADATA_KEY, GateResult
-from trt_perception.runtime.gate_result import METADATA_KEY, GateResult
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
