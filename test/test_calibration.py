@@ -172,7 +172,7 @@ def test_unreadable_pictures_are_counted_and_named(tmp_path):
 def test_nothing_readable(tmp_path):
     folder = pictures(tmp_path / 'in', [])
     (folder / '1.jpg').write_bytes(b'hello')
-    with pytest.raises(SourceError, match=r"holds no images; picture .*1\.jpg.*neither JPEG"):
+    with pytest.raises(SourceError, match=r'holds no images; picture .*1\.jpg.*neither JPEG'):
         collect(folder, tmp_path)
 
 

@@ -104,7 +104,7 @@ class AccuracyGate:
         pictures = self._dataset.pictures
         quantized = evaluate(int8, self._dataset, on_picture=_counter(pictures, on_progress))
         ours, theirs = self._floats.accuracy, quantized.accuracy
-        draws = min(max(20000 // len(pictures), 20), 200)  # each sorts all detections anew
+        draws = min(max(10000 // len(pictures), 20), 100)  # each sorts all detections anew
         found = [self._floats.found, quantized.found]
         interval = None
         if len(pictures) >= _FEWEST:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_LEFT, _BOTTOM, _TOP, _RIGHT = 54, 26, 12, 14
+_LEFT, _BOTTOM, _TOP, _RIGHT = 54, 34, 12, 14
 
 
 class Point(NamedTuple):
@@ -83,7 +83,9 @@ def curve(points: Sequence[Point], chosen: int, what: str, across: str) -> str:
     plane = _Plane(640, 260, (min(first, 0.9), 1), (floor, 1))
     marks = np.arange(floor, 1 + step / 2, step).tolist()
     parts = [plane.rule(y, f'{100 * y:.4g}') for y in marks]
-    parts += [plane.under(x, f'{100 * x:.0f} %') for x in np.linspace(min(first, 0.9), 1, 3)[:2]]
+    start = min(first, 0.9)
+    parts.append(plane.under(start, f'{100 * start:.0f} %', 'start'))
+    parts.append(plane.under((start + 1) / 2, f'{50 * (start + 1):.0f} %'))
     parts.append(plane.under(1, f'100 % {across}', 'end'))
     ordered = sorted(points)
     line = ' '.join('{},{}'.format(*plane.at(p.x, p.y)) for p in ordered)

@@ -255,6 +255,7 @@ class QuantizeRun:
     def _calibration(self) -> str:
         chosen = self.calibration
         number, sheet = pictures.contact_sheet(chosen.frames)
+        few = f'; {number} of them are shown' if number < len(chosen.frames) else ''
         facts = [
             ('read from', chosen.source),
             ('images', f'{chosen.seen} seen, {chosen.alike} left out as alike,'
@@ -268,7 +269,7 @@ class QuantizeRun:
             parts.append(page.folded(f'the {len(chosen.unreadable)} that could not be read', lines))
         return page.section(
             'Calibrated with',
-            f'{number} of the {len(chosen.frames)} frames whose values set the ranges.',
+            f'The {len(chosen.frames)} frames whose values set the ranges{few}.',
             *parts,
         )
 
