@@ -205,6 +205,10 @@ def test_a_curve():
     assert circles[0][0] == circles[2][0] > circles[1][0]
     assert circles[2][1] < circles[1][1] < circles[0][1]
     assert [c.attrib['class'] for c in root.iter('circle')] == ['ring', 'one', 'ring']
+    # The first is worse than the third, and no better in anything.
+    (line,) = root.iter('polyline')
+    assert line.attrib['points'].split()[-1].split(',') == [str(v) for v in circles[2]]
+    assert len(line.attrib['points'].split()) == 1
     assert next(root.iter('title')).text == 'a & b'
 
 

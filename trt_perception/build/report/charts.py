@@ -69,7 +69,7 @@ class _Plane:
 
 
 def curve(points: Sequence[Point], chosen: int, what: str, across: str) -> str:
-    """Shares against shares, in the order in which they were measured.
+    """Shares against shares; a line joins those than which none is better in both.
 
     Args:
         points: x and y in 0..1.
@@ -80,15 +80,17 @@ def curve(points: Sequence[Point], chosen: int, what: str, across: str) -> str:
     step = _step(1 - low)
     floor = max(np.floor(low / step) * step, 0.0)
     first = max(np.floor(min(p.x for p in points) * 10) / 10, 0.0)
-    plane = _Plane(640, 260, (min(first, 0.9), 1), (floor, 1))
+    start = min(first, 0.9)
+    plane = _Plane(640, 260, (start, 1), (floor, 1))
     marks = np.arange(floor, 1 + step / 2, step).tolist()
     parts = [plane.rule(y, f'{100 * y:.4g}') for y in marks]
-    start = min(first, 0.9)
     parts.append(plane.under(start, f'{100 * start:.0f} %', 'start'))
     parts.append(plane.under((start + 1) / 2, f'{50 * (start + 1):.0f} %'))
     parts.append(plane.under(1, f'100 % {across}', 'end'))
-    ordered = sorted(points)
-    line = ' '.join('{},{}'.format(*plane.at(p.x, p.y)) for p in ordered)
+    best = [
+        p for p in sorted(points) if all(p.y > q.y for q in points if q.x >= p.x and q[:2] != p[:2])
+    ]
+    line = ' '.join('{},{}'.format(*plane.at(p.x, p.y)) for p in best)
     parts.append(f'<polyline class="line" points="{line}"/>')
     for number, point in enumerate(points):
         x, y = plane.at(point.x, point.y)

@@ -157,7 +157,7 @@ class QuantizeRun:
             'What a share in INT8 costs',
             'Each ring is a mixture of precisions that was measured: how far its detections agree'
             ' with those of the floats on the calibration frames (in %), over the share of the'
-            ' multiply-adds in INT8. The filled one was taken.',
+            ' multiply-adds in INT8. The filled one was taken; the line joins the best ones.',
             page.box(charts.curve(points, chosen, 'share in INT8 and agreement', 'in INT8')),
         )
 
