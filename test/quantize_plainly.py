@@ -30,5 +30,5 @@ if __name__ == '__main__':
         plain_quantizer.quantize, floats=lambda names: names[len(names) - last :], ruin=ruin
     )
     stand_in('quantize', quantize=quantize)
-    stand_in('measurements', Measurements=lambda path: path)
+    stand_in('measurements', Measurements=lambda path, question: path)
     sys.exit(main(sys.argv[2:]))

@@ -178,7 +178,7 @@ def test_json_holds_the_same(run):
         'sensitivity': 0.02, 'reason': 'costs <2 %', 'input': {'largest': 5.0, 'threshold': None},
     }  # fmt: skip
     assert data['curve'][1] == {
-        'int8_share': 0.75, 'agreement': 0.99, 'floats': ['/model.0/<conv>'],
+        'int8_share': 0.75, 'agreement': 0.99, 'score': None, 'floats': ['/model.0/<conv>'],
     }  # fmt: skip
     assert ModelSpec.from_dict(data['spec']) == SPEC
 

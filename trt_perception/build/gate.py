@@ -140,7 +140,7 @@ class AgreementGate:
             GateError: they see nothing in any of them.
         """
         self._frames = frames
-        self._floats = _detect(floats, frames, on_progress)
+        self._floats = detect(floats, frames, on_progress)
         if not any((d.scores >= SCORE).any() for d in self._floats):
             raise GateError(
                 f'the float model sees nothing in the {len(frames)} frames that are held out to'
@@ -151,12 +151,12 @@ class AgreementGate:
         self, int8: Pipeline, claim: Claim, on_progress: Progress = lambda share: None
     ) -> Comparison:
         """Look at each frame with the model in INT8 and compare."""
-        quantized = _detect(int8, self._frames, on_progress)
+        quantized = detect(int8, self._frames, on_progress)
         both = list(zip(self._floats, quantized, strict=True))
         matches = [_Match.of(a, b) for a, b in both]
         counts = np.array([(m.common, m.total) for m in matches], np.float64)
         shifts = np.concatenate([m.shifts for m in matches])
-        figure = float(counts[:, 0].sum() / counts[:, 1].sum())
+        figure = in_common(self._floats, quantized)
         interval = None
         if len(both) >= _FEWEST:
             chance = np.random.default_rng(0)
@@ -231,7 +231,24 @@ def _partners(
     return scores, partners
 
 
-def _detect(pipeline: Pipeline, frames: Sequence[Frame], on_progress: Progress) -> list[Detections]:
+def in_common(floats: Sequence[Detections], int8: Sequence[Detections]) -> float:
+    """The figure of a gate without labels.
+
+    Args:
+        floats, int8: what each model finds in each of the same frames, from half of `SCORE` on.
+
+    Returns:
+        0 to 1: of all detections, by score, the share that both make; 1 if neither makes any.
+    """
+    matches = [_Match.of(a, b) for a, b in zip(floats, int8, strict=True)]
+    total = sum(m.total for m in matches)
+    return sum(m.common for m in matches) / total if total else 1.0
+
+
+def detect(
+    pipeline: Pipeline, frames: Sequence[Frame], on_progress: Progress = lambda share: None
+) -> list[Detections]:
+    """What a model finds in each frame, as far as a gate without labels asks."""
     move_on = _counter(frames, on_progress)
     found = []
     for frame in frames:

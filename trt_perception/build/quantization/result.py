@@ -57,11 +57,13 @@ class CurvePoint:
         int8_share: of the multiply-adds, 0..1.
         agreement: with the float model on the calibration frames, 0..1.
         floats: names of the layers in float.
+        score: quality on labelled frames as a share of the float model's; None without labels.
     """
 
     int8_share: float
     agreement: float
     floats: tuple[str, ...]
+    score: float | None = None
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class QuantizeRun:
             'layers': [_layer(layer) for layer in quantized.layers],
             'curve': [
                 {
-                    'int8_share': p.int8_share, 'agreement': p.agreement,
+                    'int8_share': p.int8_share, 'agreement': p.agreement, 'score': p.score,
                     'floats': list(p.floats),
                 }
                 for p in quantized.curve
@@ -144,21 +144,22 @@ class QuantizeRun:
             range(len(curve)),
             key=lambda k: (abs(curve[k].int8_share - self.quantization.int8_share), -k),
         )
-        points = [
-            charts.Point(
-                p.int8_share,
-                p.agreement,
-                f'{100 * p.int8_share:.1f} % in INT8: agreement {p.agreement:.4f};'
-                f' {len(p.floats)} layers in float',
+        scored = all(p.score is not None for p in curve)
+        what = 'detections in common' if scored else 'agreement'
+        points = []
+        for p in curve:
+            figure = p.score if scored and p.score is not None else p.agreement
+            told = (
+                f'{100 * p.int8_share:.1f} % in INT8: {what} {figure:.4f};'
+                f' {len(p.floats)} layers in float'
             )
-            for p in curve
-        ]
+            points.append(charts.Point(p.int8_share, min(figure, 1.0), told))
         return page.section(
             'What a share in INT8 costs',
-            'Each ring is a mixture of precisions that was measured: how far its detections agree'
-            ' with those of the floats on the calibration frames (in %), over the share of the'
+            'Each ring is a mixture of precisions that was measured: how far its detections are'
+            ' those of the floats on the calibration frames (in %), over the share of the'
             ' multiply-adds in INT8. The filled one was taken; the line joins the best ones.',
-            page.box(charts.curve(points, chosen, 'share in INT8 and agreement', 'in INT8')),
+            page.box(charts.curve(points, chosen, f'share in INT8 and {what}', 'in INT8')),
         )
 
     def _layers(self) -> str:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -15,11 +17,18 @@ from tempfile import TemporaryDirectory
 import onnx
 
 from trt_perception.build.calibration import FRAMES, Calibration, collect
-from trt_perception.build.gate import AccuracyGate, AgreementGate, Claim, Comparison
+from trt_perception.build.gate import (
+    AccuracyGate,
+    AgreementGate,
+    Claim,
+    Comparison,
+    detect,
+    in_common,
+)
 from trt_perception.build.quantization.measurements import Measurements
 from trt_perception.build.quantization.quantize import quantize
 from trt_perception.build.report.quantization import QuantizeRun
-from trt_perception.core import PerceptionError
+from trt_perception.core import ModelSpec, PerceptionError
 from trt_perception.core.files import FileError, check_writable, is_file, sha256, write_atomically
 from trt_perception.replay.coco import CocoDataset
 from trt_perception.runtime.gate_result import METADATA_KEY
@@ -46,8 +55,9 @@ class Files:
         if self.output.exists() and self.output.samefile(model):
             raise FileError(f"output '{self.output}' is the model itself; give another name")
         check_writable(self.output)
-        self.yaml, beside = model.with_suffix('.yaml'), self.output.with_suffix('.yaml')
-        if is_file(beside) and not is_file(self.yaml):
+        yaml, beside = model.with_suffix('.yaml'), self.output.with_suffix('.yaml')
+        self.overrides = yaml.read_bytes() if is_file(yaml) else None
+        if is_file(beside) and self.overrides is None:
             raise FileError(
                 f"'{beside}' would override what the output says of itself, and there is no such"
                 f" file beside '{model}'; remove it or give another -o"
@@ -81,30 +91,43 @@ def quantized(
             topic=arguments.topic,
             count=arguments.frames or FRAMES,
             held_out=0 if arguments.eval else _HELD_OUT,
-            on_progress=lambda part: on_progress('choose frames', part),
+            on_progress=_of(on_progress, 'choose frames'),
         )
         judge = _gate(arguments, floats, calibration, on_progress)
         model = onnx.load(str(arguments.model))
+        reference = detect(floats, calibration.frames, _of(on_progress, 'run the float model'))
+
+        def opened(result: onnx.ModelProto) -> contextlib.closing[Pipeline]:
+            known = {prop.key for prop in result.metadata_props}
+            result.metadata_props.extend(p for p in model.metadata_props if p.key not in known)
+            path = Path(folder, 'int8.onnx')
+            path.write_bytes(result.SerializeToString())
+            if files.overrides is not None:
+                path.with_suffix('.yaml').write_bytes(files.overrides)
+            return contextlib.closing(
+                open_pipeline(path, labels=arguments.labels, threads=arguments.threads)
+            )
+
+        def score(result: onnx.ModelProto) -> float:
+            """As a gate without labels would: what decides on held-out frames is never asked."""
+            with opened(result) as int8:
+                return in_common(reference, detect(int8, calibration.frames))
+
         quantization = quantize(
             model,
             floats.spec,
             calibration.frames,
-            Measurements(files.work / 'measurements.json'),
+            Measurements(
+                files.work / 'measurements.json', _question(arguments, floats.spec, calibration)
+            ),
             target=arguments.target,
             method=arguments.method,
             on_progress=on_progress,
+            score=score,
+            threads=arguments.threads,
         )
         result = quantization.model
-        known = {prop.key for prop in result.metadata_props}
-        result.metadata_props.extend(p for p in model.metadata_props if p.key not in known)
-        unjudged = Path(folder, 'int8.onnx')
-        unjudged.write_bytes(result.SerializeToString())
-        overrides = files.yaml.read_bytes() if files.yaml.is_file() else None
-        if overrides is not None:
-            unjudged.with_suffix('.yaml').write_bytes(overrides)
-        with contextlib.closing(
-            open_pipeline(unjudged, labels=arguments.labels, threads=arguments.threads)
-        ) as int8:
+        with opened(result) as int8:
             comparison = judge(int8)
         gate = dataclasses.replace(
             comparison.result, accepted=arguments.accept and not comparison.result.passed
@@ -116,8 +139,8 @@ def quantized(
         content = result.SerializeToString()
         if written:
             # First what overrides: the model is never there without it.
-            if overrides is not None:
-                write_atomically(files.output.with_suffix('.yaml'), overrides)
+            if files.overrides is not None:
+                write_atomically(files.output.with_suffix('.yaml'), files.overrides)
             write_atomically(files.output, content)
         done = QuantizeRun(
             model=arguments.model,
@@ -145,13 +168,7 @@ def _gate(
     on_progress: Callable[[str, float], None],
 ) -> Callable[[Pipeline], Comparison]:
     """Run the floats now, so that mistakes show early; gives what judges the model in INT8."""
-
-    def reference(part: float) -> None:
-        on_progress('run the float model', part)
-
-    def compared(part: float) -> None:
-        on_progress('compare INT8 with it', part)
-
+    reference = _of(on_progress, 'run the float model')
     gate: AccuracyGate | AgreementGate
     warnings: tuple[str, ...] = ()
     if arguments.eval:
@@ -168,4 +185,14 @@ def _gate(
         gate = AgreementGate(floats, calibration.held_out, reference)
         measured_on = f'frames of {calibration.source} that were held out'
     claim = Claim(arguments.target, measured_on, sha256(arguments.model), warnings)
-    return lambda int8: gate.judge(int8, claim, compared)
+    return lambda int8: gate.judge(int8, claim, _of(on_progress, 'compare INT8 with it'))
+
+
+def _question(arguments: argparse.Namespace, spec: ModelSpec, calibration: Calibration) -> str:
+    """What the measurements depend on; those of another question are not taken up."""
+    asked = (sha256(arguments.model), spec.to_dict(), calibration.sha256, versions())
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def _of(on_progress: Callable[[str, float], None], phase: str) -> Callable[[float], None]:
+    return functools.partial(on_progress, phase)
