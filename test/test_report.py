@@ -29,17 +29,19 @@ SPEC = ModelSpec('yolov8', 'images', 64, 64, 'float32', ('out',), 2, ('<car>', '
 class Page(HTMLParser):
     """What a browser would make of it: text, and all that is opened and not closed."""
 
-    VOID = ('meta', 'img', 'br')
+    VOID = ('meta', 'img', 'wbr')
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.texts: list[str] = []
         self.links: list[str] = []
+        self.broken = False
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag, attrs):
+        self.broken = tag == 'wbr'
         self.links += [v or '' for k, v in attrs if k in ('src', 'href')]
         if tag not in self.VOID:
             self.open.append(tag)
@@ -53,7 +55,10 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         if self.open and self.open[-1] not in ('style', 'title'):
+            if self.broken:
+                data = self.texts.pop() + data
             self.texts.append(data)
+        self.broken = False
 
 
 def layer(number: int, sensitivity: float | None, reason: str = '') -> Layer:

@@ -21,7 +21,7 @@ body { margin: 0; background: var(--paper); color: var(--ink);
 main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; letter-spacing: -.015em; }
 h2 { font-size: 1.15rem; margin: 3rem 0 .35rem; letter-spacing: -.005em; }
-h3 { font-size: .85rem; font-weight: 600; margin: 0; overflow-wrap: anywhere; }
+h3 { font-size: .85rem; font-weight: 600; margin: 0; overflow-wrap: break-word; }
 p { margin: .3rem 0 .9rem; max-width: 46rem; }
 .soft, figcaption { color: var(--soft); }
 .good { color: var(--good); } .bad { color: var(--bad); }
@@ -48,7 +48,7 @@ table { border-collapse: collapse; width: 100%; font-size: .88rem;
 th { text-align: left; color: var(--soft); font-weight: 500; white-space: nowrap; }
 th, td { padding: .38rem .8rem .38rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
-td:first-child { overflow-wrap: anywhere; min-width: 11rem; }
+td:first-child { overflow-wrap: break-word; min-width: 11rem; }
 .right { text-align: right; }
 .meter { display: inline-block; width: 5rem; height: .5rem; border-radius: .25rem;
   background: var(--line); vertical-align: middle; overflow: hidden; }
@@ -133,7 +133,12 @@ def grid(parts: Iterable[str], kind: str = 'grid') -> str:
 def titled(title: str, part: str, caption: str = '') -> str:
     """A small heading above a part, and a caption below it."""
     below = f'<figcaption>{escape(caption)}</figcaption>' if caption else ''
-    return f'<figure><h3>{escape(title)}</h3>{part}{below}</figure>'
+    return f'<figure><h3>{path(title)}</h3>{part}{below}</figure>'
+
+
+def path(name: str) -> str:
+    """A name that may be broken after its slashes."""
+    return escape(name).replace('/', '/<wbr>')
 
 
 def key(*named: tuple[str, str]) -> str:

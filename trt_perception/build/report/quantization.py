@@ -144,22 +144,20 @@ class QuantizeRun:
             range(len(curve)),
             key=lambda k: (abs(curve[k].int8_share - self.quantization.int8_share), -k),
         )
-        scored = all(p.score is not None for p in curve)
-        what = 'detections in common' if scored else 'agreement'
         points = []
         for p in curve:
-            figure = p.score if scored and p.score is not None else p.agreement
-            told = (
-                f'{100 * p.int8_share:.1f} % in INT8: {what} {figure:.4f};'
-                f' {len(p.floats)} layers in float'
-            )
-            points.append(charts.Point(p.int8_share, min(figure, 1.0), told))
+            told = f'{100 * p.int8_share:.1f} % in INT8: agreement {p.agreement:.4f}'
+            if p.score is not None:
+                told += f', detections in common {p.score:.4f}'
+            told += f'; {len(p.floats)} layers in float'
+            points.append(charts.Point(p.int8_share, p.agreement, told))
         return page.section(
             'What a share in INT8 costs',
-            'Each ring is a mixture of precisions that was measured: how far its detections are'
-            ' those of the floats on the calibration frames (in %), over the share of the'
+            'Each ring is a mixture of precisions that was measured: how far its detections agree'
+            ' with those of the floats, box by box, on the calibration frames (in %; stricter than'
+            ' the gate), over the share of the'
             ' multiply-adds in INT8. The filled one was taken; the line joins the best ones.',
-            page.box(charts.curve(points, chosen, f'share in INT8 and {what}', 'in INT8')),
+            page.box(charts.curve(points, chosen, 'share in INT8 and agreement', 'in INT8')),
         )
 
     def _layers(self) -> str:
@@ -306,7 +304,7 @@ def _row(layer: Layer, most: float, macs: int) -> list[str]:
     lost = layer.sensitivity or 0.0
     kind = '' if layer.int8 else ' class="two"'
     return [
-        f'{escape(layer.name)} <span class="soft">{escape(layer.op_type)}</span>',
+        f'{page.path(layer.name)} <span class="soft">{escape(layer.op_type)}</span>',
         'INT8' if layer.int8 else '<b>float</b>',
         f'{100 * lost:.2f}' if known else '',
         f'<span{kind}>{page.meter(lost / most)}</span>' if known else '',
