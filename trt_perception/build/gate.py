@@ -162,7 +162,8 @@ class AgreementGate:
             chance = np.random.default_rng(0)
             drawn = counts[chance.integers(len(both), size=(_DRAWS, len(both)))].sum(axis=1)
             drawn = drawn[drawn[:, 1] > 0]
-            interval = _around(figure, drawn[:, 0] / drawn[:, 1])
+            low, high = _around(figure, drawn[:, 0] / drawn[:, 1])
+            interval = low, min(high, 1.0)
         seen, made = (sum(getattr(m, side) for m in matches) for side in ('floats', 'int8'))
         figures = {
             'float_found_by_int8': sum(m.kept for m in matches) / seen,
