@@ -63,7 +63,9 @@ PERSON = 0.4 * 51 / 101
 # Help
 
 
-@pytest.mark.parametrize('args', [['--help'], ['evaluate', '--help'], ['--version']])
+@pytest.mark.parametrize(
+    'args', [['--help'], ['evaluate', '--help'], ['quantize', '--help'], ['--version']]
+)
 def test_help_needs_nothing_but_python(tmp_path, args):
     code = (
         'import sys\n'
@@ -91,6 +93,9 @@ def test_help_tells_what_there_is(tmp_path):
     for option in ('model', 'coco', 'images', 'labels', 'backend', 'threads', 'score-threshold',
                    'limit', 'json'):  # fmt: skip
         assert f'--{option} ' in done.stdout
+    done = run('quantize', '--help', cwd=tmp_path)
+    assert '\n  trt-perception quantize yolov8n.onnx --calibration ' in done.stdout
+    assert 'Exit code 3: ' in done.stdout
     done = run('--version', cwd=tmp_path)
     assert done.stdout == f'trt-perception {trt_perception.__version__}\n'
 

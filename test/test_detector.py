@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from models import color_detector, constant_detector, ultralytics_metadata
 
@@ -23,6 +25,7 @@ from world import BEST_EFFORT, RELIABLE, Camera, Robot, World, picture, values
 
 from trt_perception.core import Frame, Stamp
 from trt_perception.ros.images import compressed_msg, image_msg
+from trt_perception.runtime.gate_result import METADATA_KEY, GateResult
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -585,6 +588,23 @@ def test_diagnostics_say_what_runs(world: World, two: Path) -> None:
     assert (values['precision'], values['model']) == ('float32', str(two))
     for stage in ('queue', 'preprocess', 'infer', 'decode', 'publish', 'total'):
         assert 0 <= float(values[f'{stage} p50 ms']) <= float(values[f'{stage} p95 ms'])
+
+
+def test_a_model_that_lost_too_much_in_int8_is_refused(world: World, two: Path) -> None:
+    model = onnx.load(str(two))
+    prop = model.metadata_props.add()
+    gate = GateResult('map', 0.9, 0.98, None, 27, 173, {}, 'val.json', 'ONNX Runtime', 'ab', True)
+    prop.key, prop.value = METADATA_KEY, json.dumps(gate.to_dict())
+    onnx.save(model, str(two))
+    robot = Robot(world, two)
+    words = 'failed its gate: INT8 keeps 0.900 of FP32'
+    world.until(lambda: words in robot.status().message, words)
+    assert robot.status().level == DiagnosticStatus.ERROR
+    assert robot.state() == 'unconfigured'
+    assert robot.set(accept_failed_gate=True) == ''
+    assert robot.change('configure') and robot.change('activate')
+    camera = Camera(world).until_heard()
+    assert len(robot.answer(camera, picture()).detections) == 2
 
 
 def test_simulated_time(world: World, two: Path) -> None:

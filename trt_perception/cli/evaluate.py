@@ -7,12 +7,11 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import signal
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
+
+from trt_perception.cli.arguments import share, whole
+from trt_perception.cli.progress import counted, interruptible
 
 if TYPE_CHECKING:
     from trt_perception.replay.evaluation import Evaluation
@@ -60,18 +59,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add(
         '--threads',
-        type=_whole(0, 256),
+        type=whole(0, 256),
         default=0,
         metavar='N',
         help='CPU threads of one inference (default: one a core)',
     )
     add(
         '--score-threshold',
-        type=_share,
+        type=share,
         metavar='S',
         help='lowest score that counts (default: that of published figures, 0.001)',
     )
-    add('--limit', type=_whole(1, 10**9), metavar='N', help='take only the first N pictures')
+    add('--limit', type=whole(1, 10**9), metavar='N', help='take only the first N pictures')
     add(
         '--json',
         default='',
@@ -100,14 +99,15 @@ def run(arguments: argparse.Namespace) -> int:
         labels=arguments.labels,
         backend=arguments.backend,
         threads=arguments.threads,
+        accept_failed_gate=True,  # to know how good it is, one must be able to measure it
     )
     selection = COCO_SELECTION
     if arguments.score_threshold is not None:
         selection = dataclasses.replace(selection, score_threshold=arguments.score_threshold)
     with (
         contextlib.closing(pipeline),
-        _interruptible() as interrupt,
-        _progress(len(dataset.pictures)) as move_on,
+        interruptible() as interrupt,
+        counted(len(dataset.pictures)) as move_on,
     ):
 
         def on_picture() -> None:
@@ -130,47 +130,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_atomically(Path(arguments.json), text)
     return 0
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], None]]:
-    """Put Ctrl-C off to between two pictures, where the function that is given raises it.
-
-    Libraries in C++ that it comes down in make something else of it. A second one is not put off.
-    """
-    pressed = False
-
-    def press(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.signal(number, before)
-
-    def interrupt() -> None:
-        if pressed:
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, press)
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar with the time left, or one line where nobody watches; gives what moves it on."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        print(f'evaluating {total} pictures', file=sys.stderr, flush=True)
-        yield lambda: None
-        return
-    count = TextColumn('{task.completed:.0f} of {task.total:.0f} pictures')
-    with Progress(BarColumn(), count, TimeRemainingColumn(), console=console) as progress:
-        task = progress.add_task('', total=total)
-        yield lambda: progress.advance(task)
 
 
 def _print_tables(evaluation: Evaluation, model: str) -> None:
@@ -213,19 +172,3 @@ def _print_tables(evaluation: Evaluation, model: str) -> None:
 
 def _percent(share: float | None) -> str:
     return '' if share is None else f'{100 * share:.1f}'
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def _share(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 <= (number := float(text)) <= 1:
-            return number
-    raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to 1")

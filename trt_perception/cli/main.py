@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from trt_perception import __version__
 
 #: Modules beside this one, each with ``add_parser``, in the order of the help.
-COMMANDS = ('demo', 'evaluate')
+COMMANDS = ('demo', 'evaluate', 'quantize')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments, without the program's name; None takes the process's own.
 
     Returns:
-        The exit code: 0, 2 for a user's mistake, which is printed in one line, 130 for Ctrl-C.
+        The exit code: 0, 2 for a user's mistake, which is printed in one line, 130 for Ctrl-C, or
+        what the command gives.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that the terminal has no letters for must not cost the results.
@@ -46,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='trt-perception',
-        description='Object detection on recorded pictures and videos, without a robot. The nodes'
-        ' are started with ros2 run or ros2 launch.',
+        description='Object detection on recorded pictures and videos, without a robot, and what'
+        ' makes a model fast. The nodes are started with ros2 run or ros2 launch.',
         epilog='trt-perception COMMAND --help tells what a command takes, with an example.',
     )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')

@@ -171,7 +171,11 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             raise PerceptionError('model is empty; set it to the path of an ONNX file')
         path = user_path(values['model'])
         pipeline = open_pipeline(
-            path, labels=values['labels'], backend=values['backend'], threads=values['threads']
+            path,
+            labels=values['labels'],
+            backend=values['backend'],
+            threads=values['threads'],
+            accept_failed_gate=values['accept_failed_gate'],
         )
         try:
             wanted = selection(values, pipeline.spec)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import re
@@ -22,6 +23,7 @@ from trt_perception.core.files import is_file
 
 if TYPE_CHECKING:
     from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
 _Row = dict[str, Any]
 #: What is read of the JSON, each with the type that it must be of.
@@ -189,19 +191,9 @@ class CocoDataset:
             found: by picture id; the best 100 of a class in a picture count.
             classes: from `match`.
         """
-        from pycocotools.cocoeval import COCOeval
-
-        shared = [i for i in self._names if i in classes.category_ids]
+        shared = self._shared(classes)
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
-            annotated, results = (
-                self._index(rows) for rows in (self._annotations, _results(found, classes))
-            )
-            run = COCOeval(annotated, results, 'bbox')
-            run.params.catIds = shared
-            # Neither small, medium and large objects apart, nor with fewer boxes a picture.
-            run.params.areaRng, run.params.areaRngLbl = [[0, 1e10]], ['all']
-            run.params.maxDets = [100]
-            run.evaluate()
+            run = self._evaluated(found, classes)
             run.accumulate()
         # (IoU, recall, category)
         precision: NDArray[np.float64] = run.eval['precision'][..., 0, 0]
@@ -220,6 +212,53 @@ class CocoDataset:
                 for k, i in enumerate(shared)
             ),
         )
+
+    def resampled(
+        self, found: Sequence[Mapping[int, Detections]], classes: Classes, draws: int
+    ) -> NDArray[np.float64]:
+        """What chance does to mAP: the same pictures, drawn anew with repetitions.
+
+        Args:
+            found: sets of detections, each as for `score`.
+            draws: how often; the same in every run.
+
+        Returns:
+            (draws, sets) mAP of each set, in every row on the same pictures.
+        """
+        chance = np.random.default_rng(0)
+        number = len(self.pictures)
+        figures = np.zeros((draws, len(found)))
+        with contextlib.redirect_stdout(io.StringIO()):
+            runs = [self._evaluated(one, classes) for one in found]
+            for row in figures:
+                drawn = chance.integers(number, size=number).tolist()
+                for k, run in enumerate(runs):
+                    again = copy.copy(run)
+                    # By category, then by picture.
+                    starts = range(0, len(run.evalImgs), number)
+                    again.evalImgs = [run.evalImgs[start + i] for start in starts for i in drawn]
+                    again.accumulate()
+                    precision = again.eval['precision']
+                    shown = precision > -1  # what no drawn picture shows has none
+                    row[k] = precision[shown].mean() if shown.any() else 0.0
+        return figures
+
+    def _shared(self, classes: Classes) -> list[int]:
+        return [i for i in self._names if i in classes.category_ids]
+
+    def _evaluated(self, found: Mapping[int, Detections], classes: Classes) -> COCOeval:
+        from pycocotools.cocoeval import COCOeval
+
+        annotated, results = (
+            self._index(rows) for rows in (self._annotations, _results(found, classes))
+        )
+        run = COCOeval(annotated, results, 'bbox')
+        run.params.catIds = self._shared(classes)
+        # Neither small, medium and large objects apart, nor with fewer boxes a picture.
+        run.params.areaRng, run.params.areaRngLbl = [[0, 1e10]], ['all']
+        run.params.maxDets = [100]
+        run.evaluate()
+        return run
 
     def _index(self, annotations: list[_Row]) -> COCO:
         from pycocotools.coco import COCO

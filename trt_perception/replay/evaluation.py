@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ class Evaluation:
         accuracy: of all pictures.
         classes: which of the model's classes and of the data set's categories were compared.
         selection: which detections were asked for.
-        pictures, detections: how many.
+        found: the detections, by picture id.
         stage_ms: median milliseconds of each stage of one picture, once its file was decoded.
         engine: what ran the network, and where.
     """
@@ -39,10 +39,19 @@ class Evaluation:
     accuracy: Accuracy
     classes: Classes
     selection: Selection
-    pictures: int
-    detections: int
+    found: Mapping[int, Detections]
     stage_ms: dict[str, float]
     engine: EngineInfo
+
+    @property
+    def pictures(self) -> int:
+        """How many were looked at."""
+        return len(self.found)
+
+    @property
+    def detections(self) -> int:
+        """How many were found in all pictures."""
+        return sum(len(d) for d in self.found.values())
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -100,8 +109,7 @@ def evaluate(
         dataset.score(found, classes),
         classes,
         selection,
-        len(found),
-        sum(len(d) for d in found.values()),
+        found,
         dict(zip(StageTimes._fields, medians.tolist(), strict=True)),
         pipeline.engine.info,
     )

@@ -22,6 +22,8 @@ DETECTOR = (
               ' Empty: the names that the model carries.'),
     Parameter('backend', 'auto', 'What runs the network.', choices=BACKENDS),
     Parameter('threads', 0, 'CPU threads of one inference; 0 takes one a core.', 0, 256),
+    Parameter('accept_failed_gate', False, 'Run a model in INT8 although trt-perception quantize'
+              ' found that it lost too much of its accuracy.'),
     Parameter('class_id_format', 'name', 'What class_id of a detection holds.',
               choices=('name', 'index')),
     Parameter('image_transport', 'auto', 'Subscribe to image as raw or compressed; auto takes what'

@@ -23,7 +23,8 @@ class EngineInfo:
     Attributes:
         backend: library and version.
         device: the processor's own name.
-        precision: of the network's input and weights as they are run.
+        precision: of the layers that multiply: ``float32``, ``float16``, ``int8``, or a mixture
+            with its counts.
     """
 
     backend: str

@@ -29,14 +29,8 @@ def read_signature(path: Path, size: tuple[int, int] | None = None) -> Signature
     Raises:
         ModelFileError: not there, or not an ONNX file.
     """
-    if not is_file(path):
-        raise ModelFileError(f"model '{path}' is not a file; give the path of an ONNX model")
+    model = load_graph(path)
     try:
-        import onnx
-    except ImportError as error:
-        raise ModelFileError(f"model '{path}' needs onnx ({error}); pip install onnx") from None
-    try:
-        model = onnx.load(str(path), load_external_data=False)
         onnx_graph = model.graph
         # Files of IR version 3 list the weights among the inputs.
         weights = {w.name for w in onnx_graph.initializer}
@@ -46,13 +40,33 @@ def read_signature(path: Path, size: tuple[int, int] | None = None) -> Signature
             metadata={p.key: p.value for p in model.metadata_props},
             operators=frozenset(n.op_type for n in onnx_graph.node),
         )
-    except Exception as error:  # protobuf's own errors share no base class
-        raise ModelFileError(
-            f"model '{path}' is not a readable ONNX file: {one_line(error)}"
-        ) from None
+    except Exception as error:  # of types and names that no text can hold
+        raise _unreadable(path, error) from None
     if not signature.inputs or not signature.outputs:
         raise ModelFileError(f"model '{path}' is not an ONNX network: it has no input or output")
     return _with_output_sizes(path, signature, size)
+
+
+def load_graph(path: Path) -> Any:
+    """The file as an `onnx.ModelProto`, without weights that lie in files of their own.
+
+    Raises:
+        ModelFileError: not there, or not an ONNX file.
+    """
+    if not is_file(path):
+        raise ModelFileError(f"model '{path}' is not a file; give the path of an ONNX model")
+    try:
+        import onnx
+    except ImportError as error:
+        raise ModelFileError(f"model '{path}' needs onnx ({error}); pip install onnx") from None
+    try:
+        return onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's own errors share no base class
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> ModelFileError:
+    return ModelFileError(f"model '{path}' is not a readable ONNX file: {one_line(error)}")
 
 
 def _tensor(value: Any) -> TensorInfo:

@@ -23,6 +23,7 @@ from trt_perception.core import (
 from trt_perception.core.decoders import Decoder, checked, decoders
 from trt_perception.core.nms import best_first, suppress
 from trt_perception.runtime.engine import Engine, EngineError
+from trt_perception.runtime.gate_result import check_gate
 from trt_perception.runtime.model_file import load_spec
 
 BACKENDS = ('auto', 'onnxruntime', 'tensorrt')
@@ -118,7 +119,12 @@ def _usable(found: Candidates, class_ids: frozenset[int] | None) -> NDArray[np.b
 
 
 def open_pipeline(
-    model: Path, *, labels: str = '', backend: str = 'auto', threads: int = 0
+    model: Path,
+    *,
+    labels: str = '',
+    backend: str = 'auto',
+    threads: int = 0,
+    accept_failed_gate: bool = False,
 ) -> Pipeline:
     """Load a model and all that stands around it.
 
@@ -127,9 +133,11 @@ def open_pipeline(
         labels: class names, see `read_labels`.
         backend: ``onnxruntime``; ``auto`` is the same until the TensorRT backend is there.
         threads: of one inference on the CPU; 0 takes one a core.
+        accept_failed_gate: run a model in INT8 although it lost too much of its accuracy.
 
     Raises:
         PerceptionError: a file is missing, the model is not understood, a backend is absent.
+        GateError: the model failed its gate.
     """
     if backend not in BACKENDS:
         raise EngineError(f"backend '{backend}' is not one of {', '.join(BACKENDS)}")
@@ -141,6 +149,8 @@ def open_pipeline(
     from trt_perception.runtime.host.preprocess import HostPreprocessor
 
     spec = load_spec(model, labels)
+    if not accept_failed_gate:
+        check_gate(model)
     engine = OnnxRuntimeEngine(model, spec, threads)
     pipeline = Pipeline(spec, HostPreprocessor(spec), engine, decoders()[spec.layout])
     pipeline.warm_up()

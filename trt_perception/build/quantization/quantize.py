@@ -73,8 +73,8 @@ def quantize(
         target: share of the float model's quality to keep, 0..1.
         method: of the ranges (`METHODS`), or ``auto`` for the one that agrees best.
         on_progress: told the phase and how much of it is done, 0..1; may raise to stop.
-        score: quality of a model on other, labelled frames as a share of the float model's; without
-            it the agreement on the calibration frames decides.
+        score: what the target is held against, as a share of the float model's; by default the
+            agreement on the calibration frames.
         threads: of ONNX Runtime; 0 takes one a core.
 
     Raises:

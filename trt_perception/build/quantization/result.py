@@ -57,7 +57,8 @@ class CurvePoint:
         int8_share: of the multiply-adds, 0..1.
         agreement: with the float model on the calibration frames, 0..1.
         floats: names of the layers in float.
-        score: quality on labelled frames as a share of the float model's; None without labels.
+        score: what the target is held against, as a share of the float model's; None where that is
+            the agreement.
     """
 
     int8_share: float
@@ -80,7 +81,7 @@ class Quantization:
         method: the one of the ranges' methods that was taken.
         methods: agreement that each method gave with all layers in INT8.
         layers: in graph order.
-        curve: what was measured on the way, from all in INT8 to what is given.
+        curve: what was measured, from all in INT8 on.
     """
 
     model: Any

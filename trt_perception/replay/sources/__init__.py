@@ -3,29 +3,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from trt_perception.replay.sources.base import Source, SourceError, TimedFrame, timeline
+from trt_perception.replay.sources.base import Source, SourceError, TimedFrame, refuse, timeline
 
 __all__ = ['Source', 'SourceError', 'TimedFrame', 'open_source', 'timeline']
 
 _BAG_FILES = ('.mcap', '.db3')
 
 
-def open_source(path: Path, topic: str = '') -> Source:
+def open_source(
+    path: Path, topic: str = '', skip: Callable[[SourceError], None] = refuse
+) -> Source:
     """Open recorded images, and prove that the first one can be read.
 
     Args:
         path: a video file; a rosbag2, as its folder or as a single .mcap or .db3 file; or a folder
             of jpg and png pictures.
         topic: of a bag with several image topics.
+        skip: as for `Source.frames`, until the first one that can be read.
 
     Raises:
         SourceError: not there, not one of these, unreadable, or without images.
     """
     try:
         source = _source(path, topic)
-        if next(source.frames(), None) is None:
+        if next(source.frames(skip), None) is None:
             raise SourceError(f"input '{path}' holds no images")
     except OSError as error:
         raise SourceError(f"input '{path}' cannot be read: {error.strerror}") from None

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trt_perception.core import Frame, FrameError, Stamp
 from trt_perception.core.errors import PerceptionError, one_line
-from trt_perception.replay.sources.base import SourceError, TimedFrame
+from trt_perception.replay.sources.base import SourceError, TimedFrame, refuse
 
 if TYPE_CHECKING:
     from rosbags.rosbag2 import Reader
@@ -45,7 +45,7 @@ class BagSource:
             seconds = reader.duration / 1e9
             self.rate = (self.count - 1) / seconds if self.count > 1 and seconds else 0.0
 
-    def frames(self) -> Iterator[TimedFrame]:
+    def frames(self, skip: Callable[[SourceError], None] = refuse) -> Iterator[TimedFrame]:
         from rosbags.typesys import Stores, get_typestore
 
         # Image messages are the same in all distributions.
@@ -59,10 +59,9 @@ class BagSource:
                 try:
                     frame = self._frame(connection.msgtype, message)
                 except FrameError as error:
-                    raise self._error(
-                        f'topic {self._topic}, {(time - first) / 1e9:.3f} s after its first image:'
-                        f' {error}'
-                    ) from None
+                    after = f'{(time - first) / 1e9:.3f} s after its first image'
+                    skip(self._error(f'topic {self._topic}, {after}: {error}'))
+                    continue
                 yield TimedFrame(time - first, frame)
 
     def _frame(self, kind: str, message: Any) -> Frame:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from trt_perception.core import Frame, PerceptionError
@@ -25,6 +25,11 @@ class TimedFrame(NamedTuple):
     frame: Frame
 
 
+def refuse(error: SourceError) -> None:
+    """What becomes of an image that is unusable, unless somebody wants to go on without it."""
+    raise error from None
+
+
 class Source(Protocol):
     """Recorded images.
 
@@ -38,11 +43,14 @@ class Source(Protocol):
     rate: float
     compressed: bool
 
-    def frames(self) -> Iterator[TimedFrame]:
+    def frames(self, skip: Callable[[SourceError], None] = refuse) -> Iterator[TimedFrame]:
         """All frames from the first on, at every call anew, as fast as they are asked for.
 
+        Args:
+            skip: told of an image that is unusable; what it does not raise is left out.
+
         Raises:
-            SourceError: the recording breaks off, or holds an image that is unusable.
+            SourceError: the recording breaks off, or ``skip`` raises it.
         """
 
 

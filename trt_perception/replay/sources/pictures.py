@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from trt_perception.core import Frame, FrameError
-from trt_perception.replay.sources.base import SourceError, TimedFrame
+from trt_perception.replay.sources.base import SourceError, TimedFrame, refuse
 
 SUFFIXES = ('.jpg', '.jpeg', '.png')
 #: Pictures a second. Files do not say.
@@ -35,12 +35,13 @@ class PictureSource:
             raise SourceError(f"input '{folder}' is a folder without jpg or png pictures")
         self.count: int | None = len(self._files)
 
-    def frames(self) -> Iterator[TimedFrame]:
+    def frames(self, skip: Callable[[SourceError], None] = refuse) -> Iterator[TimedFrame]:
         for number, file in enumerate(self._files):
             try:
                 frame = Frame.from_compressed(np.fromfile(file, np.uint8), source=str(file))
             except (FrameError, OSError) as error:
-                raise SourceError(f"picture '{file}': {error}") from None
+                skip(SourceError(f"picture '{file}': {error}"))
+                continue
             yield TimedFrame(round(number * 1e9 / RATE), frame)
 
 

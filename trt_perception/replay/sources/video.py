@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trt_perception.core import Frame
 from trt_perception.core.errors import one_line
-from trt_perception.replay.sources.base import SourceError, TimedFrame
+from trt_perception.replay.sources.base import SourceError, TimedFrame, refuse
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -37,7 +37,7 @@ class VideoSource:
             self.count: int | None = stream.frames or None
             self.rate = float(stream.average_rate or stream.guessed_rate or 0)
 
-    def frames(self) -> Iterator[TimedFrame]:
+    def frames(self, skip: Callable[[SourceError], None] = refuse) -> Iterator[TimedFrame]:
         with self._opened() as container:
             stream = container.streams.video[0]
             first: float | None = None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trt_perception.core import ModelSpec
 from trt_perception.core.errors import one_line
 from trt_perception.runtime.engine import EngineError, EngineInfo
+from trt_perception.runtime.precision import read_precision
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -35,7 +36,9 @@ class OnnxRuntimeEngine:
         import onnxruntime
 
         self.info = EngineInfo(
-            f'ONNX Runtime {onnxruntime.__version__} CPU', cpu_name(), spec.dtype
+            f'ONNX Runtime {onnxruntime.__version__} CPU',
+            cpu_name(),
+            read_precision(model, spec.dtype),
         )
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:

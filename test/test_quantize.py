@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``trt-perception quantize`` as a user types it, with the shipped model and rendered pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+pytest.importorskip('av')
+pytest.importorskip('pycocotools')
+pytest.importorskip('rosbags')
+
+from trt_perception.replay.bag_writer import write_bag
+from trt_perception.replay.sources import open_source
+from trt_perception.runtime.gate_result import GateError, read_gate
+from trt_perception.runtime.pipeline import open_pipeline
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = ROOT / 'resource' / 'models' / 'warehouse.onnx'
+EXAMPLE = ROOT / 'examples' / 'custom_dataset'
+PLAINLY = Path(__file__).with_name('quantize_plainly.py')
+
+
+@pytest.fixture(scope='module')
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled pictures that the model was not trained with."""
+    if not EXAMPLE.is_dir():
+        pytest.skip('the examples are not part of what is installed')
+    folder = tmp_path_factory.mktemp('rendered')
+    counts = ('--train', '0', '--calibration', '8', '--test', '10', '--sequences', '0')
+    subprocess.run(
+        [sys.executable, EXAMPLE / 'generate.py', folder, *counts], check=True, timeout=280,
+        capture_output=True,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def folder(rendered: Path, tmp_path: Path) -> Path:
+    """Model and pictures under short names, in a folder that tests may write to."""
+    shutil.copy(MODEL, tmp_path / 'm.onnx')
+    for split in ('calibration', 'test'):
+        (tmp_path / split).symlink_to(rendered / split)
+    return tmp_path
+
+
+COMMON = ['quantize', 'm.onnx', '--calibration', 'calibration/images']
+LABELLED = ['--eval', 'test/instances.json', '--images', 'test/images']
+
+
+def command(how: str, *args: str | Path) -> list[str | Path]:
+    return [sys.executable, PLAINLY, how, *args]
+
+
+def run(folder: Path, how: str, *args: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(how, *args), cwd=folder, capture_output=True, text=True, timeout=250,
+        env={**os.environ, 'COLUMNS': '200'},
+    )  # fmt: skip
+
+
+def left_behind(folder: Path) -> set[str]:
+    return {f.name for f in folder.iterdir()} - {'m.onnx', 'm.yaml', 'calibration', 'test'}
+
+
+def test_a_model_that_keeps_its_accuracy_is_written(folder):
+    (folder / 'm.yaml').write_text('nms: true\n')
+    done = run(folder, '20', *COMMON, *LABELLED, '--target', '0.5', '--json', 'r.json')
+    assert done.returncode == 0, done.stderr
+    assert left_behind(folder) == {
+        'm_int8.onnx', 'm_int8.yaml', 'm_int8.quantize', 'r.json',
+    }  # fmt: skip
+    assert {f.name for f in (folder / 'm_int8.quantize').iterdir()} == {
+        'report.html', 'report.json',
+    }  # fmt: skip
+    assert (folder / 'm_int8.yaml').read_text() == 'nms: true\n'
+    # The file says what it went through, and keeps what the float model said of itself.
+    gate = read_gate(folder / 'm_int8.onnx')
+    assert gate is not None and gate.passed and not gate.accepted
+    assert (gate.measure, gate.frames, gate.target) == ('map', 10, 0.5)
+    assert gate.float_sha256 == hashlib.sha256(MODEL.read_bytes()).hexdigest()
+    notes, before = (
+        {p.key: p.value for p in onnx.load(str(f)).metadata_props}
+        for f in (folder / 'm_int8.onnx', MODEL)
+    )
+    assert before.items() <= notes.items() and before
+    pipeline = open_pipeline(folder / 'm_int8.onnx')
+    assert pipeline.engine.info.precision == 'int8 (43 of 63 layers, else float32)'
+    assert pipeline.spec.class_names[0] == 'pallet'
+    pipeline.close()
+    # Figures are the same wherever they stand.
+    report = json.loads((folder / 'r.json').read_text())
+    assert report == json.loads((folder / 'm_int8.quantize' / 'report.json').read_text())
+    assert report['gate'] == json.loads(json.dumps(gate.to_dict()))
+    assert report['output']['written'] is True
+    assert report['output']['bytes'] == (folder / 'm_int8.onnx').stat().st_size
+    lines = [' '.join(line.split()) for line in done.stdout.splitlines()]
+    assert 'gate passed, target 0.5' in lines
+    assert f'map int8 {gate.figures["map_int8"]:.4f}' in lines
+    assert 'model m_int8.onnx' in lines
+    assert 'report m_int8.quantize/report.html' in lines
+    assert 'warning: 8 frames are few to calibrate with' in done.stderr
+    # It is measured again as any model is.
+    again = subprocess.run(
+        [sys.executable, '-m', 'trt_perception.cli.main', 'evaluate', '--model', 'm_int8.onnx',
+         '--coco', LABELLED[1], '--images', LABELLED[3], '--json', '-'],
+        cwd=folder, capture_output=True, text=True, timeout=250,
+    )  # fmt: skip
+    accuracy = json.loads(again.stdout)['accuracy']
+    assert accuracy['map'] == pytest.approx(gate.figures['map_int8'])
+
+
+def test_a_model_that_lost_too_much_is_not(folder):
+    (folder / 'old').mkdir()
+    done = run(folder, 'ruin', *COMMON, '-o', 'old/out.onnx', '--report', 'there', '--json', '-')
+    assert done.returncode == 3
+    assert left_behind(folder) == {'old', 'there'}
+    assert list((folder / 'old').iterdir()) == [folder / 'old' / 'out.quantize']
+    assert {f.name for f in (folder / 'there').iterdir()} == {'report.html', 'report.json'}
+    report = json.loads(done.stdout)
+    assert report['gate']['passed'] is report['output']['written'] is False
+    assert (report['gate']['measure'], report['gate']['frames']) == ('agreement', 2)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('gate failed: INT8 keeps 0.0')
+    assert "asked were 0.98; 'old/out.onnx' was not written. More frames" in last
+    assert '--accept' in last
+
+
+def test_it_is_written_if_somebody_wants_it(folder):
+    done = run(folder, 'ruin', *COMMON, '--accept')
+    assert done.returncode == 0, done.stderr
+    assert 'gate failed, accepted, target 0.98' in ' '.join(done.stdout.split())
+    gate = read_gate(folder / 'm_int8.onnx')
+    assert gate is not None and gate.accepted and not gate.passed
+    with pytest.raises(GateError, match='failed its gate'):
+        open_pipeline(folder / 'm_int8.onnx')
+    # Who quantizes once more begins with floats.
+    done = run(folder, '0', 'quantize', 'm_int8.onnx', '--calibration', 'calibration/images')
+    assert done.stderr == "error: model 'm_int8.onnx' is in INT8 already; give the float model\n"
+    # What there was of an earlier run stays, and is not taken for the new one.
+    done = run(folder, 'ruin', *COMMON)
+    assert done.returncode == 3
+    assert 'was not written (what is there is of an earlier run)' in done.stderr
+    assert read_gate(folder / 'm_int8.onnx') == gate
+
+
+def test_pictures_that_were_calibrated_with_prove_little(folder):
+    done = run(folder, 'ruin', 'quantize', 'm.onnx', '--calibration', 'test/images', *LABELLED)
+    assert done.returncode == 3
+    assert 'warning: 10 of the 10 labelled pictures were calibrated with' in done.stderr
+
+
+def test_a_topic_of_a_bag(folder):
+    frames = list(open_source(folder / 'calibration' / 'images').frames())
+    write_bag(folder / 'bag', frames, topic='/front', compressed=True)
+    done = run(
+        folder, 'ruin', 'quantize', 'm.onnx', '--calibration', 'bag', '--topic', '/front',
+        '--frames', '3', '--json', '-',
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    chosen = json.loads(done.stdout)['calibration']
+    assert (chosen['source'], chosen['seen'], chosen['frames']) == ('bag /front', 8, 3)
+    assert not [f for f in (folder / 'm_int8.quantize').iterdir() if f.is_dir()]
+
+
+@pytest.fixture
+def interrupted(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    # Whoever started the tests in the background left SIGINT ignored, for all that they start too.
+    with subprocess.Popen(
+        command('0', *COMMON), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
+        yield process
+        process.kill()
+
+
+def test_ctrl_c_says_what_is_kept(folder, interrupted):
+    assert interrupted.stderr is not None
+    for line in interrupted.stderr:
+        if line == 'observe\n':
+            break
+    interrupted.send_signal(signal.SIGINT)
+    assert interrupted.stderr.read() == (
+        "stopped; what was measured is kept in 'm_int8.quantize', and the same command goes on from"
+        ' there\n'
+    )
+    assert interrupted.wait(60) == 130
+    assert left_behind(folder) == {'m_int8.quantize'}
+    assert list((folder / 'm_int8.quantize').iterdir()) == []
+
+
+def test_progress_on_a_terminal(folder):
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command('ruin', *COMMON, '--json', '-'), cwd=folder, stdout=subprocess.PIPE, stderr=theirs,
+        env={**os.environ, 'TERM': 'xterm', 'COLUMNS': '120'},
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b''
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:  # how Linux says that the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    assert process.stdout is not None
+    with process.stdout as out:
+        assert json.loads(out.read())['calibration']['frames'] == 6
+    assert process.wait(60) == 3
+    for phase in (b'choose frames', b'run the float model', b'observe', b'compare INT8 with it'):
+        assert phase in shown
+    assert b'100%' in shown
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({'model': 'absent.onnx'}, "model 'absent.onnx' is not a file"),
+        ({'model': 'test/instances.json'}, 'is not a readable ONNX file'),
+        ({'--calibration': 'absent'}, "input 'absent' does not exist"),
+        ({'--calibration': 'test'}, "'test' is a folder without jpg or png pictures"),
+        ({'--calibration': 'one'}, "'one' holds 1 image that differ, too few to calibrate and to"),
+        ({'--calibration': 'one', '--eval': 'absent.json', '--images': '.'}, "'absent.json'"),
+        ({'--topic': '/front'}, "topic '/front': input 'calibration/images' is no bag"),
+        ({'--eval': 'test/instances.json'}, '--eval and --images belong together'),
+        ({'--images': 'test/images'}, '--eval and --images belong together'),
+        ({'-o': 'm.onnx'}, "output 'm.onnx' is the model itself"),
+        ({'-o': 'm.int8'}, "output 'm.int8' must end in .onnx"),
+        ({'-o': 'absent/o.onnx'}, "there is no folder 'absent'"),
+        ({'-o': 'o.onnx'}, "'o.yaml' would override what the output says of itself"),
+        ({'--report': 'm.onnx'}, "'m.onnx' cannot be made: File exists"),
+        ({'--json': '.'}, "'.' is a folder"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_in_one_line_before_the_work(folder, change, words):
+    (folder / 'o.yaml').write_text('nms: true\n')
+    (folder / 'one').mkdir()
+    picture = next((folder / 'test' / 'images').iterdir())
+    shutil.copy(picture, folder / 'one' / picture.name)
+    options: dict[str, Any] = {'--calibration': 'calibration/images', **change}
+    model = options.pop('model', 'm.onnx')
+    done = run(folder, '0', 'quantize', model, *(w for pair in options.items() for w in pair))
+    assert (done.returncode, done.stdout) == (2, '')
+    *phases, line = done.stderr.splitlines()
+    assert line.startswith('error: ') and words in line
+    assert 'observe' not in phases
+    assert not (folder / 'm_int8.onnx').exists()

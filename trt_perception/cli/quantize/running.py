@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run of ``trt-perception quantize``: from a model and frames to a model in INT8."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx
+
+from trt_perception.build.calibration import FRAMES, Calibration, collect
+from trt_perception.build.gate import (
+    AccuracyGate,
+    AgreementGate,
+    Claim,
+    Comparison,
+    detect,
+    in_common,
+)
+from trt_perception.build.quantization.measurements import Measurements
+from trt_perception.build.quantization.quantize import quantize
+from trt_perception.build.report.quantization import QuantizeRun
+from trt_perception.core import ModelSpec, PerceptionError
+from trt_perception.core.files import FileError, check_writable, is_file, sha256, write_atomically
+from trt_perception.replay.coco import CocoDataset
+from trt_perception.runtime.gate_result import METADATA_KEY
+from trt_perception.runtime.pipeline import Pipeline, open_pipeline
+from trt_perception.runtime.precision import read_precision
+from trt_perception.runtime.versions import versions
+
+#: Frames to compare on where there are no labels.
+_HELD_OUT = 64
+
+
+class Files:
+    """Where everything goes; seen to before the long work begins."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        model: Path = arguments.model
+        if read_precision(model, 'float32').startswith('int8'):
+            raise PerceptionError(f"model '{model}' is in INT8 already; give the float model")
+        if (arguments.eval is None) != (arguments.images is None):
+            raise PerceptionError('--eval and --images belong together; give both or none')
+        self.output: Path = arguments.output or model.with_name(f'{model.stem}_int8.onnx')
+        if self.output.suffix != '.onnx':
+            raise FileError(f"output '{self.output}' must end in .onnx")
+        if self.output.exists() and self.output.samefile(model):
+            raise FileError(f"output '{self.output}' is the model itself; give another name")
+        check_writable(self.output)
+        yaml, beside = model.with_suffix('.yaml'), self.output.with_suffix('.yaml')
+        self.overrides = yaml.read_bytes() if is_file(yaml) else None
+        if is_file(beside) and self.overrides is None:
+            raise FileError(
+                f"'{beside}' would override what the output says of itself, and there is no such"
+                f" file beside '{model}'; remove it or give another -o"
+            )
+        if arguments.json not in ('', '-'):
+            check_writable(Path(arguments.json))
+        self.work = self.output.with_suffix('.quantize')
+        self.report: Path = arguments.report or self.work
+        for folder in (self.work, self.report):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise FileError(f"'{folder}' cannot be made: {error.strerror}") from None
+            check_writable(folder / 'report.html')
+
+
+def quantized(
+    arguments: argparse.Namespace, files: Files, on_progress: Callable[[str, float], None]
+) -> QuantizeRun:
+    """The whole work; writes the model if it may be written, and the report in any case."""
+    begun = time.monotonic()
+    with (
+        contextlib.closing(
+            open_pipeline(arguments.model, labels=arguments.labels, threads=arguments.threads)
+        ) as floats,
+        TemporaryDirectory(dir=files.work, prefix='frames-') as folder,
+    ):
+        calibration = collect(
+            arguments.calibration,
+            Path(folder),
+            topic=arguments.topic,
+            count=arguments.frames or FRAMES,
+            held_out=0 if arguments.eval else _HELD_OUT,
+            on_progress=_of(on_progress, 'choose frames'),
+        )
+        judge = _gate(arguments, floats, calibration, on_progress)
+        model = onnx.load(str(arguments.model))
+        reference = detect(floats, calibration.frames, _of(on_progress, 'run the float model'))
+
+        def opened(result: onnx.ModelProto) -> contextlib.closing[Pipeline]:
+            known = {prop.key for prop in result.metadata_props}
+            result.metadata_props.extend(p for p in model.metadata_props if p.key not in known)
+            path = Path(folder, 'int8.onnx')
+            path.write_bytes(result.SerializeToString())
+            if files.overrides is not None:
+                path.with_suffix('.yaml').write_bytes(files.overrides)
+            return contextlib.closing(
+                open_pipeline(path, labels=arguments.labels, threads=arguments.threads)
+            )
+
+        def score(result: onnx.ModelProto) -> float:
+            """As a gate without labels would: what decides on held-out frames is never asked."""
+            with opened(result) as int8:
+                return in_common(reference, detect(int8, calibration.frames))
+
+        quantization = quantize(
+            model,
+            floats.spec,
+            calibration.frames,
+            Measurements(
+                files.work / 'measurements.json', _question(arguments, floats.spec, calibration)
+            ),
+            target=arguments.target,
+            method=arguments.method,
+            on_progress=on_progress,
+            score=score,
+            threads=arguments.threads,
+        )
+        result = quantization.model
+        with opened(result) as int8:
+            comparison = judge(int8)
+        gate = dataclasses.replace(
+            comparison.result, accepted=arguments.accept and not comparison.result.passed
+        )
+        comparison = dataclasses.replace(comparison, result=gate)
+        written = gate.passed or gate.accepted
+        note = result.metadata_props.add()
+        note.key, note.value = METADATA_KEY, json.dumps(gate.to_dict())
+        content = result.SerializeToString()
+        if written:
+            # First what overrides: the model is never there without it.
+            if files.overrides is not None:
+                write_atomically(files.output.with_suffix('.yaml'), files.overrides)
+            write_atomically(files.output, content)
+        done = QuantizeRun(
+            model=arguments.model,
+            output=files.output,
+            written=written,
+            spec=floats.spec,
+            calibration=calibration,
+            quantization=quantization,
+            comparison=comparison,
+            float_bytes=arguments.model.stat().st_size,
+            int8_bytes=len(content),
+            seconds=time.monotonic() - begun,
+            device=floats.engine.info.device,
+            versions=versions(),
+        )
+        write_atomically(files.report / 'report.json', json.dumps(done.to_dict(), indent=2) + '\n')
+        write_atomically(files.report / 'report.html', done.to_html())
+    return done
+
+
+def _gate(
+    arguments: argparse.Namespace,
+    floats: Pipeline,
+    calibration: Calibration,
+    on_progress: Callable[[str, float], None],
+) -> Callable[[Pipeline], Comparison]:
+    """Run the floats now, so that mistakes show early; gives what judges the model in INT8."""
+    reference = _of(on_progress, 'run the float model')
+    gate: AccuracyGate | AgreementGate
+    warnings: tuple[str, ...] = ()
+    if arguments.eval:
+        dataset = CocoDataset(arguments.eval, arguments.images)
+        used = sum(sha256(p.path) in calibration.digests for p in dataset.pictures)
+        if used:
+            warnings = (
+                f'{used} of the {len(dataset.pictures)} labelled pictures were calibrated with; the'
+                ' comparison flatters INT8',
+            )
+        gate = AccuracyGate(floats, dataset, reference)
+        measured_on = str(arguments.eval)
+    else:
+        gate = AgreementGate(floats, calibration.held_out, reference)
+        measured_on = f'frames of {calibration.source} that were held out'
+    claim = Claim(arguments.target, measured_on, sha256(arguments.model), warnings)
+    return lambda int8: gate.judge(int8, claim, _of(on_progress, 'compare INT8 with it'))
+
+
+def _question(arguments: argparse.Namespace, spec: ModelSpec, calibration: Calibration) -> str:
+    """What the measurements depend on; those of another question are not taken up."""
+    asked = (sha256(arguments.model), spec.to_dict(), calibration.sha256, versions())
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def _of(on_progress: Callable[[str, float], None], phase: str) -> Callable[[float], None]:
+    return functools.partial(on_progress, phase)
