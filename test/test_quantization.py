@@ -20,7 +20,9 @@ from trt_perception.build.quantization.integers import in_integers
 from trt_perception.build.quantization.layers import spread
 from trt_perception.build.quantization.local import correct_biases, local_errors
 from trt_perception.build.quantization.measurements import Measurements
-from trt_perception.build.quantization.quantize import _Network, _plan, quantize
+from trt_perception.build.quantization.network import Network
+from trt_perception.build.quantization.planning import make_plan
+from trt_perception.build.quantization.quantize import quantize
 from trt_perception.build.quantization.ranges import METHODS
 from trt_perception.build.quantization.result import CurvePoint
 from trt_perception.build.quantization.rounding import observe_moments, rounded
@@ -91,7 +93,7 @@ def signal_to_noise(model: onnx.ModelProto, other: onnx.ModelProto) -> float:
     return float(a.var() / ((a - b) ** 2).mean())
 
 
-class Seen(_Network):
+class Seen(Network):
     """A small network whose output is no detector's."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -125,7 +127,7 @@ def test_older_opsets_are_converted_up_and_batch_normalisation_is_merged() -> No
 
 def test_a_quantized_model_is_refused() -> None:
     seen = Seen(depthwise_network(np.random.default_rng(0)))
-    model = all_int8(seen, _plan(seen, 'minmax')[0])
+    model = all_int8(seen, make_plan(seen, 'minmax')[0])
     with pytest.raises(QuantizationError, match=r'quantized already .*; give the float model'):
         prepare(model)
 
@@ -171,7 +173,7 @@ def test_layers_and_what_they_cost() -> None:
         'both': 7 * 7,
     }
     # All of them together are still the same network.
-    assert signal_to_noise(seen.model, all_int8(seen, _plan(seen, 'mse')[0])) > 300
+    assert signal_to_noise(seen.model, all_int8(seen, make_plan(seen, 'mse')[0])) > 300
 
 
 # Ranges and scales
@@ -215,7 +217,7 @@ def test_channels_that_drown_are_divided_and_the_depthwise_weights_pay_nothing()
     assert plain.divisor is None and divided.divisor is not None
     assert divided.noise < plain.noise / 10
 
-    plan, _ = _plan(seen, 'minmax')
+    plan, _ = make_plan(seen, 'minmax')
     good = signal_to_noise(seen.model, all_int8(seen, plan))
     for tensor, a in seen.seen.items():
         plan.thresholds[tensor] = float(a.largest.max())
@@ -245,7 +247,7 @@ def test_a_value_for_each_input_channel_meets_its_weights() -> None:
 
 def test_qdq_stands_where_tensorrt_fuses_it() -> None:
     seen = Seen(depthwise_network(np.random.default_rng(0)))
-    model = all_int8(seen, _plan(seen, 'mse')[0])
+    model = all_int8(seen, make_plan(seen, 'mse')[0])
     graph = Graph(model)
     for node in model.graph.node:
         if node.op_type == 'Conv':
@@ -265,7 +267,7 @@ def test_qdq_stands_where_tensorrt_fuses_it() -> None:
 
 def test_layers_that_stay_in_float_are_untouched() -> None:
     seen = Seen(depthwise_network(np.random.default_rng(0)))
-    model = seen.with_int8(_plan(seen, 'mse')[0], {'project'})
+    model = seen.with_int8(make_plan(seen, 'mse')[0], {'project'})
     nodes = {n.name: n for n in model.graph.node}
     assert list(nodes['depthwise'].input)[:2] == ['silu', 'w1']
     assert sum(n.op_type == 'QuantizeLinear' for n in model.graph.node) == 1
@@ -288,7 +290,7 @@ def test_layers_that_share_an_activation_share_its_qdq_and_a_residual_takes_it_t
         w2=generator.normal(size=(8, 8, 1, 1)),
     )
     seen = Seen(model)
-    plan, _ = _plan(seen, 'mse')
+    plan, _ = make_plan(seen, 'mse')
     plan.divisors.clear()
     nodes_after = {n.name: n for n in all_int8(seen, plan).graph.node}
     assert nodes_after['left'].input[0] == nodes_after['right'].input[0] == 'r/dequantized'
@@ -313,7 +315,7 @@ def test_in_integers_it_gives_the_same() -> None:
         w2=generator.normal(size=(6, 5)),
     )
     seen = Seen(model)
-    int8 = all_int8(seen, _plan(seen, 'mse')[0])
+    int8 = all_int8(seen, make_plan(seen, 'mse')[0])
     integers, count = in_integers(int8)
     assert count == 3
     operators = {n.op_type for n in integers.graph.node}
@@ -372,7 +374,7 @@ def test_moments_are_of_what_the_weights_meet(group: int) -> None:
 
 def test_biases_take_the_mean_error_away() -> None:
     seen = Seen(depthwise_network(np.random.default_rng(2)))
-    plan, _ = _plan(seen, 'percentile')
+    plan, _ = make_plan(seen, 'percentile')
     for name, (steps, scale) in plan.weights.items():
         plan.weights[name] = np.clip(steps + 2, -127, 127).astype(np.int8), scale  # a bad rounding
     before = local_errors(seen.bench, seen.model, seen.layers, plan, seen.shapes)
@@ -508,6 +510,26 @@ def test_layers_leave_int8_until_the_target_holds(
     assert list(done.methods) == ['minmax']
 
 
+def test_while_the_judge_refuses_more_stays_in_float(
+    colors: tuple[onnx.ModelProto, ModelSpec, list[Frame]],
+) -> None:
+    model, spec, pictures = colors
+    asked = []
+
+    def judge(candidate: onnx.ModelProto) -> bool:
+        asked.append(sum(n.op_type == 'QuantizeLinear' for n in candidate.graph.node))
+        return asked[-1] < 2
+
+    done = quantize(model, spec, pictures, Measurements(), judge=judge, method='minmax', target=0.5)
+    assert asked == [2, 1]
+    assert 0 < done.int8_share < 1
+    # Nothing pleases this one; the last that it saw is given.
+    done = quantize(
+        model, spec, pictures, Measurements(), judge=lambda _: False, method='minmax', target=0.5
+    )
+    assert done.int8_share == 0
+
+
 def test_a_network_that_plain_int8_ruins(assets: Path) -> None:
     """Depthwise: 1.7 of 34 mAP are left of it by plain quantization."""
     path = assets / 'models' / 'yolox_nano_416.onnx'
@@ -515,8 +537,8 @@ def test_a_network_that_plain_int8_ruins(assets: Path) -> None:
     files = sorted((assets / 'data' / 'coco_ccby_bysa' / 'images' / 'train2017').glob('*.jpg'))[:4]
     pictures = [Frame.from_compressed(np.fromfile(f, np.uint8)) for f in files]
     bench = Bench(spec, pictures)
-    seen = _Network(prepare(onnx.load(path)), bench, lambda: None)
-    plan, _ = _plan(seen, 'mse')
+    seen = Network(prepare(onnx.load(path)), bench, lambda: None)
+    plan, _ = make_plan(seen, 'mse')
     model = seen.with_int8(plan, set(seen.layers))
     assert sum(layer.depthwise for layer in seen.layers.values()) == 30
     assert seen.agreement(model) > 0.55

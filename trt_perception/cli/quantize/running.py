@@ -113,6 +113,13 @@ def quantized(
             with opened(result) as int8:
                 return in_common(reference, detect(int8, calibration.frames))
 
+        comparisons: list[Comparison] = []
+
+        def judged(result: onnx.ModelProto) -> bool:
+            with opened(result) as int8:
+                comparisons.append(judge(int8))
+            return comparisons[-1].result.passed
+
         quantization = quantize(
             model,
             floats.spec,
@@ -124,11 +131,11 @@ def quantized(
             method=arguments.method,
             on_progress=on_progress,
             score=score,
+            judge=judged,
             threads=arguments.threads,
         )
         result = quantization.model
-        with opened(result) as int8:
-            comparison = judge(int8)
+        comparison = comparisons[-1]
         gate = dataclasses.replace(
             comparison.result, accepted=arguments.accept and not comparison.result.passed
         )
