@@ -26,6 +26,7 @@ pytest.importorskip('rich')
 
 from trt_perception.replay.bag_writer import write_bag
 from trt_perception.replay.sources import open_source
+from trt_perception.runtime.model_file import load_spec
 
 COMMAND = [sys.executable, '-m', 'trt_perception.cli.main', 'demo']
 TIMEOUT = 120.0
@@ -171,6 +172,41 @@ def test_a_video(model: Path, video: Path, tmp_path: Path) -> None:
         'p50 ms', 'p95 ms', 'stamp to publish', 'car', 'person', 'annotated.mp4',
     ):  # fmt: skip
         assert words in out, words
+
+
+def test_without_arguments(tmp_path: Path, domain_id: int) -> None:
+    """The package's model on the package's drive, which shows all that it knows."""
+    from trt_perception.ros.share import share
+
+    folder = tmp_path / 'out'
+    code, out, err = Demo(domain_id, '--output', folder, '--rate', '15').end()
+    assert (code, err) == (0, '')
+    model = share() / 'resource' / 'models' / 'warehouse.onnx'
+    assert f'{model} on ' in out
+    assert 'photograph' not in out
+    told = check_files(folder, 240)
+    assert set(told['classes']) == set(load_spec(model).class_names)
+    # What stands about all the time is seen all the time.
+    assert told['classes']['forklift'] > 0.8 * told['frames']['annotated']
+
+
+def test_without_a_model(video: Path, tmp_path: Path, domain_id: int) -> None:
+    """The user hears that it will not do on pictures of the user's own."""
+    folder = tmp_path / 'out'
+    demo = Demo(domain_id, '--input', video, '--output', folder, '--rate', '10')
+    code, out, err = demo.end()
+    assert (code, err) == (0, '')
+    assert 'warehouse.onnx has never seen a photograph; --model takes a detector of yours' in out
+    check_files(folder, 20)
+
+
+def test_without_an_input(model: Path, tmp_path: Path, domain_id: int) -> None:
+    folder = tmp_path / 'out'
+    demo = Demo(domain_id, '--model', model, '--output', folder, '--rate', '60')
+    code, out, err = demo.end()
+    assert (code, err) == (0, '')
+    assert 'of 240' in out
+    assert set(json.loads((folder / 'summary.json').read_text())['classes']) == {'car', 'person'}
 
 
 def test_a_compressed_bag_with_labels(model: Path, tmp_path: Path, domain_id: int) -> None:
