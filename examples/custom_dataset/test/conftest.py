@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 EXAMPLE = Path(__file__).resolve().parents[1]
+ROOT = EXAMPLE.parents[1]
 sys.path.insert(0, str(EXAMPLE))
+sys.path.append(str(ROOT / 'test'))
+# Else PyTorch's threads wait for each other with all their might, ten times as long where others
+# want the processor too. Read when it is imported.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 
 @pytest.fixture(scope='session')
