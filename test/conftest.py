@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-import itertools
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from trt_perception.ros.domain import free_domain
 
 if TYPE_CHECKING:
     from world import World
@@ -20,10 +23,14 @@ os.environ['ROS_PYTHON_CHECK_FIELDS'] = '1'
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Domains 1..101 are free of the operating system's own ports; each xdist worker has its share.
-_WORKER = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
-# Another run on this machine, or network, begins elsewhere.
-_domains = (1 + 25 * (_WORKER % 4) + n % 25 for n in itertools.count(os.getpid()))
+# Whoever starts the tests in the background leaves SIGINT ignored, for all that they start too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A loaded machine takes its time over an example, and what fails must fail again.
+settings.register_profile(
+    'steady', deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile('steady')
 
 
 @pytest.fixture(scope='session')
@@ -36,9 +43,17 @@ def assets() -> Path:
 
 
 @pytest.fixture
-def domain_id() -> int:
-    """A ROS domain that no other running test uses."""
-    return next(_domains)
+def domain_id() -> Iterator[int]:
+    """A ROS domain that nobody else on this machine is in, nor another test run."""
+    with free_domain() as domain:
+        yield domain
+
+
+@pytest.fixture
+def other_domain_id() -> Iterator[int]:
+    """Another one."""
+    with free_domain() as domain:
+        yield domain
 
 
 @pytest.fixture

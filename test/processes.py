@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
+#: Seconds that a process gets to start or to end; a loaded machine needs more of them.
+TIMEOUT = 120.0
 SHM = Path('/dev/shm')
+SHARED_MEMORY = re.compile(rf'{SHM}/\S*fast(?:dds|rtps)\S*')
 
 
 def start(executable: str, domain_id: int, *ros_args: str, **env: str) -> subprocess.Popen[str]:
@@ -30,19 +35,31 @@ def parameters(**values: Any) -> list[str]:
     return [word for name, value in values.items() for word in ('-p', f'{name}:={value}')]
 
 
-def shared_memory() -> set[Path]:
-    """Files that Fast DDS has in shared memory now."""
-    return set(SHM.glob('*fastdds*')) | set(SHM.glob('*fastrtps*'))
+def shared_memory(process: Path) -> set[Path]:
+    """Files of Fast DDS in shared memory that a process has mapped or open.
+
+    Args:
+        process: its folder in ``/proc``.
+    """
+    try:
+        used = (process / 'maps').read_text(encoding='utf-8', errors='replace')
+        used += '\n'.join(os.readlink(fd) for fd in (process / 'fd').iterdir())
+    except OSError:
+        return set()  # gone meanwhile, or not ours to look into
+    return set(map(Path, SHARED_MEMORY.findall(used)))
 
 
-def orphans(before: set[Path]) -> set[Path]:
-    """Shared memory that came since and that no process has mapped or open."""
-    left = shared_memory() - before
-    for process in Path('/proc').glob('[0-9]*'):
-        try:
-            used = (process / 'maps').read_text(encoding='utf-8', errors='replace')
-            used += ' '.join(os.readlink(fd) for fd in (process / 'fd').iterdir())
-        except OSError:
-            continue
-        left -= {file for file in left if str(file) in used}
-    return left
+def watch(process: subprocess.Popen[str], seconds: float) -> set[Path]:
+    """Shared memory that a process uses, until it ends or so many seconds are over."""
+    used: set[Path] = set()
+    give_up = monotonic() + seconds
+    while process.poll() is None and monotonic() < give_up:
+        used |= shared_memory(Path(f'/proc/{process.pid}'))
+        sleep(0.05)
+    return used
+
+
+def orphans(files: set[Path]) -> set[Path]:
+    """Those that are still there and that no process has mapped or open."""
+    processes = Path('/proc').glob('[0-9]*')
+    return {f for f in files if f.exists()}.difference(*map(shared_memory, processes))

@@ -24,7 +24,7 @@ def run(script: str, *args: str, domain_id: int) -> str:
         env=os.environ | {'ROS_DOMAIN_ID': str(domain_id)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -115,7 +115,7 @@ BOX = [[1, 2, 30, 40]]
     found([[LARGEST] * 4, [-LARGEST] * 4, [SMALLEST] * 4, [-0.0] * 4], [0, 1, -0.0, 0.5], [0] * 4),
     Stamp(1, 1), 'x', ['y'],
 )  # fmt: skip
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_bytes_are_those_of_rclpy(
     seen: Detections, stamp: Stamp, frame_id: str, names: list[str]
 ) -> None:
@@ -145,7 +145,7 @@ def test_many_detections() -> None:
 
 
 @given(detections(), STAMPS, TEXTS, st.lists(TEXTS, max_size=6))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_it_reads_back(seen: Detections, stamp: Stamp, frame_id: str, names: list[str]) -> None:
     frame_id, names = frame_id.replace('\0', ''), [n.replace('\0', '') for n in names]
     data = detection_array_cdr(seen, stamp, frame_id, names)

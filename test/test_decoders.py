@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from models import LAYOUTS, cells, raw_outputs
 
@@ -184,7 +184,6 @@ def test_every_layout_is_tested():
 
 
 @pytest.mark.parametrize('layout', PLAIN)
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     # The slow reference takes every class of every cell one at a time.

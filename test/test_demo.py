@@ -11,7 +11,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 
 import cv2
 import onnx
@@ -29,7 +29,7 @@ from trt_perception.replay.sources import open_source
 from trt_perception.runtime.model_file import load_spec
 
 COMMAND = [sys.executable, '-m', 'trt_perception.cli.main', 'demo']
-TIMEOUT = 120.0
+TIMEOUT = 240.0
 
 
 class Demo:
@@ -74,6 +74,13 @@ class Demo:
             if words in line:
                 return
         raise AssertionError(f'it never said {words}: {self._process.stderr.read()}')
+
+    def until_there_is(self, file: Path) -> None:
+        """Wait for one of its processes to make a file."""
+        give_up = monotonic() + TIMEOUT
+        while not file.exists():
+            assert self.processes() and monotonic() < give_up, f'no {file}'
+            sleep(0.1)
 
     def signal(self, number: signal.Signals, *, group: bool = False) -> None:
         if group:
@@ -276,15 +283,14 @@ def slowly(model: Path, tmp_path: Path, domain_id: int) -> Iterator[Demo]:
 @pytest.mark.parametrize('group', [False, True])
 def test_ctrl_c(slowly: Demo, tmp_path: Path, group: bool) -> None:
     """A signal to the demo alone, and what a terminal does: to all of its processes."""
-    slowly.until_it_says('images received')
+    slowly.until_there_is(tmp_path / 'out' / '.annotated.mp4.part')
     slowly.signal(signal.SIGINT, group=group)
     code, out, err = slowly.end()
     assert code == 130, out + err
     assert 'Traceback' not in out + err
-    told = json.loads((tmp_path / 'out' / 'summary.json').read_text())
-    assert 0 < told['frames']['received'] < 28
-    if told['frames']['annotated']:
-        assert len(read_video(tmp_path / 'out' / 'annotated.mp4')) == told['frames']['annotated']
+    frames = json.loads((tmp_path / 'out' / 'summary.json').read_text())['frames']
+    assert 0 < frames['annotated'] <= frames['received'] < 28
+    assert len(read_video(tmp_path / 'out' / 'annotated.mp4')) == frames['annotated']
 
 
 @pytest.mark.parametrize('milliseconds', range(0, 3000, 600))
@@ -293,7 +299,8 @@ def test_ctrl_c_at_any_moment(slowly: Demo, milliseconds: int) -> None:
     slowly.signal(signal.SIGINT, group=milliseconds % 400 == 0)
     code, out, err = slowly.end()
     # Python's own answer, as long as the demo has not begun.
-    assert code == 130 or (code == -signal.SIGINT and not out), out + err
+    own = code == -signal.SIGINT or 'init_import_site' in err
+    assert code == 130 or (own and not out), out + err
 
 
 @pytest.mark.parametrize('name', ['player', 'detector', 'recorder'])

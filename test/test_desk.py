@@ -36,7 +36,7 @@ def run(*command: str | Path, **env: str) -> tuple[int, list[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     return done.returncode, done.stdout.splitlines()
 

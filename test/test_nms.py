@@ -64,7 +64,7 @@ def test_agrees_with_the_textbook(some, iou_threshold, limit):
     )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 2**32 - 1),
     count=st.sampled_from([255, 256, 257, 511, 512, 513, 1100]),

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('av')
 
+from processes import TIMEOUT, parameters, start
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
@@ -31,7 +29,6 @@ from trt_perception.ros.images import frame_from_compressed, frame_from_image
 from trt_perception.runtime.host.color import to_bgr
 
 FAST = 50.0  # images a second: most tests do not wait for the recorded times
-PLAYER = 'import sys; from trt_perception.nodes.main import player; sys.exit(player())'
 
 
 @pytest.fixture
@@ -176,46 +173,32 @@ def test_mistakes(world: World, video: Path, parameters: dict[str, Any], words: 
 # As a process of its own
 
 
-def start(domain_id: int, *args: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, '-c', PLAYER, '--ros-args', *args],
-        env=os.environ | {'ROS_DOMAIN_ID': str(domain_id)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def test_process_ends_after_the_last_image(world: World, video: Path) -> None:
+def test_process_ends_after_the_last_image(world: World, tmp_path: Path) -> None:
+    # As many as a publisher keeps until they have arrived.
+    video = write_video(tmp_path / 'drive.mp4', 10)
     images = world.subscribe(Image, 'image')
-    process = start(
-        world.domain_id,
-        '-p',
-        f'input:={video}',
-        '-p',
-        'rate:=50.0',
-        '-p',
-        'wait_for_subscribers:=1',
-    )
-    _, log = process.communicate(timeout=60)
+    options = parameters(input=video, rate=FAST, wait_for_subscribers=1)
+    process = start('player', world.domain_id, *options)
+    _, log = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, log
-    world.until(lambda: len(images) == 12, 'all images')
-    assert '12 images published' in log
+    world.until(lambda: len(images) == 10, 'all images')
+    assert '10 images published' in log
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_process_stops_on_a_signal(world: World, video: Path, number: signal.Signals) -> None:
     images = world.subscribe(Image, 'image')
-    process = start(world.domain_id, '-p', f'input:={video}', '-p', 'loop:=true')
+    process = start('player', world.domain_id, *parameters(input=video, loop=True))
     world.until(lambda: images, 'an image')
     process.send_signal(number)
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, log
     assert 'Traceback' not in log
 
 
 def test_process_names_a_mistake_in_one_line(domain_id: int) -> None:
-    process = start(domain_id, '-p', 'input:=/nowhere/drive.mp4')
-    _, log = process.communicate(timeout=60)
+    process = start('player', domain_id, *parameters(input='/nowhere/drive.mp4'))
+    _, log = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 2
     assert log.splitlines() == [
         "error: input '/nowhere/drive.mp4' does not exist; give a video, a rosbag2 or a folder of"

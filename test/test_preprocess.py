@@ -15,7 +15,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from trt_perception.core import Frame, FrameError, ModelSpec, Region, place
@@ -281,7 +281,6 @@ def test_agrees_with_textbook_bilinear(size, resize):
         assert np.abs(given - expected).max() <= 1.01 / 255
 
 
-@settings(deadline=None)
 @given(
     size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
     network=st.tuples(st.integers(1, 50), st.integers(1, 50)),
@@ -335,7 +334,6 @@ FRAMES = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(FRAMES)
 def test_nothing_of_the_last_frame_is_left(frames):
     """A camera may change its size, and a user the region, from one frame to the next."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 
 import array
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from hypothesis import strategies as st
 pytest.importorskip('rclpy')
 pytest.importorskip('av')
 
+from processes import TIMEOUT, parameters, start
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 from videos import read_video
@@ -39,7 +37,6 @@ from trt_perception.ros.cdr import detection_array_cdr
 from trt_perception.ros.diagnostics import OK, DiagnosticPublisher, Verdict
 from trt_perception.runtime.host.overlay import draw_boxes
 
-RECORDER = 'import sys; from trt_perception.nodes.main import recorder; sys.exit(recorder())'
 CAR, PERSON = 0, 1
 NAMES = ('car', 'person')
 NOTHING = Found(np.zeros((0, 4)), np.zeros(0), [])
@@ -81,6 +78,10 @@ class Studio:
         self.camera.until_heard()
         world.until(self.detector.publisher.get_subscription_count, 'detections are heard')
 
+    def told(self) -> dict[str, Any]:
+        """What the detector has told it of itself."""
+        return self.node._detector or {}
+
     def close(self, images: int, answers: int) -> dict[str, Any]:
         """The summary, once so many messages have come."""
         self.world.until(lambda: self.node.received == images, f'{images} images')
@@ -112,6 +113,7 @@ def test_video_pictures_and_summary(studio: Studio) -> None:
     # At its end a detector no longer says what it ran on.
     studio.detector.report(received=4, backend='ONNX Runtime', device='a CPU')
     studio.detector.report(received=5, **{'infer p50 ms': '3.125', 'infer p95 ms': '4'})
+    studio.world.until(lambda: 'infer' in studio.told().get('stages', {}), 'both reports')
     told = studio.close(5, 5)
     assert told['frames'] == {
         'received': 5, 'lost': 0, 'annotated': 5, 'unpaired': 0, 'dropped': 0, 'unusable': 0,
@@ -203,7 +205,8 @@ def test_a_folder_that_vanishes(studio: Studio) -> None:
     image = picture(1)
     studio.camera.send(image)
     studio.detector.answer(image)
-    studio.world.until(lambda: studio.node.answered == 1, 'the answer')
+    # From here on it makes no more files until the end.
+    studio.world.until((studio.folder / '.annotated.mp4.part').exists, 'something is drawn')
     shutil.rmtree(studio.folder)
     studio.world.remove(studio.node)
     assert studio.node.exit_code == 1
@@ -234,12 +237,7 @@ def test_process_finishes_its_files_on_a_signal(
 ) -> None:
     camera, detector = Camera(world), Detector(world)
     folder = tmp_path / 'out'
-    process = subprocess.Popen(
-        [sys.executable, '-c', RECORDER, '--ros-args', '-p', f'output:={folder}'],
-        env=os.environ | {'ROS_DOMAIN_ID': str(world.domain_id)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start('recorder', world.domain_id, *parameters(output=folder))
     camera.until_heard()
     world.until(detector.publisher.get_subscription_count, 'detections are heard')
     for second in range(8):
@@ -247,7 +245,7 @@ def test_process_finishes_its_files_on_a_signal(
         camera.send(picture(second))
     world.until((folder / '.annotated.mp4.part').exists, 'something is drawn')
     process.send_signal(number)
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, log
     told = summary(folder)
     frames = told['frames']

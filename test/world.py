@@ -28,7 +28,7 @@ from trt_perception.core import Frame, Stamp
 from trt_perception.ros.images import image_msg
 
 T = TypeVar('T')
-TIMEOUT = 30.0  # for what takes a moment; a loaded machine takes more of them
+TIMEOUT = 120.0  # for what takes a moment; a loaded machine takes more of them
 RELIABLE = QoSProfile(depth=100)
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 BEST_EFFORT = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -136,6 +136,11 @@ def picture(
     return image_msg(Frame.from_array(pixels, 'rgb8', stamp=stamp, frame_id='camera_optical'))
 
 
+def values(status: DiagnosticStatus) -> dict[str, str]:
+    """What a status says beside its message."""
+    return {v.key: v.value for v in status.values}
+
+
 class Robot:
     """A detector in a world, and what it says."""
 
@@ -145,8 +150,9 @@ class Robot:
         self.world = world
         self.detections = world.subscribe(Detection2DArray, 'detections')
         self._diagnostics = world.subscribe(DiagnosticArray, '/diagnostics')
-        values = {'model': str(model), 'threads': 1, **parameters}
-        overrides = [Parameter(name, value=value) for name, value in values.items()]
+        self._looked_at = 0
+        given = {'model': str(model), 'threads': 1, **parameters}
+        overrides = [Parameter(name, value=value) for name, value in given.items()]
         self.node = DetectorNode(context=world.context, parameter_overrides=overrides)
         world.add(self.node)
         world.until(lambda: self.node.count_subscribers('detections'), 'discovery')
@@ -156,6 +162,23 @@ class Robot:
         self.world.until(lambda: self._diagnostics, 'diagnostics')
         return self._diagnostics[-1].status[0]
 
+    def until_says(
+        self, condition: Callable[[DiagnosticStatus], bool], what: str = ''
+    ) -> DiagnosticStatus:
+        """The first status that meets a condition, from the one found the last time on.
+
+        None is missed, however soon it is followed by another one.
+        """
+
+        def found() -> DiagnosticStatus | None:
+            for number in range(self._looked_at, len(self._diagnostics)):
+                if condition(status := self._diagnostics[number].status[0]):
+                    self._looked_at = number
+                    return status
+            return None
+
+        return self.world.until(found, what)
+
     def next_status(self) -> DiagnosticStatus:
         """What it says of a whole period from now on."""
         heard = len(self._diagnostics) + 2
@@ -163,16 +186,16 @@ class Robot:
         return self._diagnostics[-1].status[0]
 
     def values(self) -> dict[str, str]:
-        return {v.key: v.value for v in self.status().values}
+        return values(self.status())
 
     def counts(self) -> dict[str, int]:
         """Its counters, once they tell where every frame went."""
 
         def complete() -> dict[str, int]:
-            values = {k: int(v) for k, v in self.values().items() if v.isdecimal()}
+            counted = {k: int(v) for k, v in self.values().items() if v.isdecimal()}
             fates = 'published', 'dropped', 'rejected', 'limited', 'failed', 'discarded'
-            whole = values['received'] == sum(values[f] for f in fates)
-            return values if whole else {}
+            whole = counted['received'] == sum(counted[f] for f in fates)
+            return counted if whole else {}
 
         return self.world.until(complete, 'all frames accounted for')
 

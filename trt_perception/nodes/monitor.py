@@ -37,8 +37,8 @@ class StreamMonitor:
 
     def published(self, durations_ms: Mapping[str, float]) -> None:
         """Count a frame whose detections were sent, and the time of each of its stages."""
-        self._counts.add('published')
         self._latencies.add(durations_ms)
+        self._counts.add('published')  # last: who sees the count finds the times
 
     def failed(self, error: Exception) -> None:
         """Count and log a frame that gave nothing, by its cause."""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 EXAMPLE = Path(__file__).resolve().parents[1]
 ROOT = EXAMPLE.parents[1]
@@ -16,6 +17,10 @@ sys.path.append(str(ROOT / 'test'))
 # Else PyTorch's threads wait for each other with all their might, ten times as long where others
 # want the processor too. Read when it is imported.
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+# The same sums on every machine; and threads that wait for each other, where others want the
+# cores too, take twenty times as long as one.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope='session')

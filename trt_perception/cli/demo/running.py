@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from trt_perception.core.files import user_path
 from trt_perception.nodes.main import Stop
 from trt_perception.replay.recording import SUMMARY
 from trt_perception.replay.sources import open_source
+from trt_perception.ros.domain import free_domain
 from trt_perception.ros.fastdds import profile_environment
 from trt_perception.ros.recording_parameters import PLAYER
 from trt_perception.ros.share import share
@@ -67,8 +69,13 @@ def run_demo(arguments: argparse.Namespace, stop: Stop) -> int:
     if stop.requested:
         return INTERRUPTED
     # One that is not the user's robot's, whose camera topic this would be; the children inherit it.
-    own = os.getpid() % 101 + 1
-    os.environ['ROS_DOMAIN_ID'] = str(own if arguments.domain is None else arguments.domain)
+    own = free_domain() if arguments.domain is None else nullcontext(arguments.domain)
+    with own as domain:
+        os.environ['ROS_DOMAIN_ID'] = str(domain)
+        return _run(plan, stop)
+
+
+def _run(plan: Plan, stop: Stop) -> int:
     children: list[Child] = []
     with Listener() as listener, Display(plan.images) as display:
         for note in plan.notes:
