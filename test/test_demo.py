@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ pytest.importorskip('rclpy')
 pytest.importorskip('av')
 pytest.importorskip('rich')
 
+from trt_perception.cli.demo.display import Display
 from trt_perception.replay.bag_writer import write_bag
 from trt_perception.replay.sources import open_source
 from trt_perception.runtime.model_file import load_spec
@@ -190,7 +192,7 @@ def test_without_arguments(tmp_path: Path, domain_id: int) -> None:
     assert (code, err) == (0, '')
     model = share() / 'resource' / 'models' / 'warehouse.onnx'
     assert f'{model} on ' in out
-    assert 'photograph' not in out
+    assert not re.search('photograph|WARN|ERROR', out), out
     told = check_files(folder, 240)
     assert set(told['classes']) == set(load_spec(model).class_names)
     # What stands about all the time is seen all the time.
@@ -264,6 +266,21 @@ def test_mistakes(
     assert (code, out) == (2, '')
     (line,) = err.splitlines()
     assert line.startswith('error: ') and words in line
+
+
+def test_what_is_shown_of_what_the_processes_say(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever is a warning; but not that the camera has gone, once all is played."""
+    said = [
+        ('detector', '[WARN] [1.2] [detector]: nobody publishes /camera/image_raw; start it'),
+        ('player', '[INFO] [1.3] [player]: 20 images published'),
+        ('detector', '[WARN] [1.4] [detector]: nobody publishes /camera/image_raw; start it'),
+        ('detector', '[ERROR] [1.5] [detector]: no memory'),
+    ]
+    with Display(20) as display:
+        for process, line in said:
+            display.line(process, line)
+    shown = capsys.readouterr().out.splitlines()[1:]
+    assert shown == [f'{process}: {line}' for process, line in (said[0], said[3])]
 
 
 # It does not go well

@@ -31,26 +31,32 @@ def sheet(folder: Path, file: Path, columns: int = 4, rows: int = 3) -> int:
         folder: holds ``instances.json`` (COCO), itself or anywhere below; the pictures lie in
             ``images/`` beside it, or beside it.
 
-    Returns:
-        How many data sets.
+    Raises:
+        ValueError: there is no data set, or one is not of COCO's form; or the sheet's file is none
+            that OpenCV can write.
     """
     parts = []
-    for instances in (found := sorted(folder.rglob('instances.json'))):
-        content = json.loads(instances.read_text(encoding='utf-8'))
+    for instances in sorted(folder.rglob('instances.json')):
         images = instances.parent / 'images'
         images = images if images.is_dir() else instances.parent
-        is_drive = 'rate_hz' in content.get('info', {})
-        step = max(1, len(content['images']) // (columns * rows)) if is_drive else 1
-        names = {row['id']: row['name'] for row in content['categories']}
-        shown = [
-            _drawn(row, content['annotations'], names, images)
-            for row in content['images'][::step][: columns * rows]
-        ]
+        try:
+            shown = _shown(json.loads(instances.read_bytes()), images, columns * rows)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"'{instances}' is not a COCO data set: {error!r}") from None
         shown += [np.full((_HEIGHT, _WIDTH, 3), 40, np.uint8)] * (-len(shown) % columns)
         parts += [np.hstack(shown[i : i + columns]) for i in range(0, len(shown), columns)]
-    if parts:
-        cv2.imwrite(str(file), np.vstack(parts))
-    return len(found)
+    if not parts:
+        raise ValueError(f"'{folder}' holds no instances.json with pictures")
+    if not (cv2.haveImageWriter(str(file)) and cv2.imwrite(str(file), np.vstack(parts))):
+        raise ValueError(f"'{file}' cannot be written; give a .png or .jpg in a folder that exists")
+
+
+def _shown(content: _Row, images: Path, most: int) -> list[NDArray[np.uint8]]:
+    is_drive = 'rate_hz' in content.get('info', {})
+    step = max(1, len(content['images']) // most) if is_drive else 1
+    names = {row['id']: row['name'] for row in content['categories']}
+    chosen = content['images'][::step][:most]
+    return [_drawn(row, content['annotations'], names, images) for row in chosen]
 
 
 def _drawn(
@@ -83,8 +89,10 @@ def main() -> int:
     parser.add_argument('folder', type=Path, help='with instances.json in it or below')
     parser.add_argument('sheet', type=Path, help='PNG or JPEG file to write')
     given = parser.parse_args()
-    if not sheet(given.folder, given.sheet):
-        print(f"error: '{given.folder}' holds no instances.json", file=sys.stderr)
+    try:
+        sheet(given.folder, given.sheet)
+    except ValueError as error:
+        print(f'error: {error}', file=sys.stderr)
         return 2
     return 0
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -14,9 +13,6 @@ EXAMPLE = Path(__file__).resolve().parents[1]
 ROOT = EXAMPLE.parents[1]
 sys.path.insert(0, str(EXAMPLE))
 sys.path.append(str(ROOT / 'test'))
-# Else PyTorch's threads wait for each other with all their might, ten times as long where others
-# want the processor too. Read when it is imported.
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 # The same sums on every machine; and threads that wait for each other, where others want the
 # cores too, take twenty times as long as one.

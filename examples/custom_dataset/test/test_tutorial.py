@@ -86,7 +86,7 @@ class Terminal:
             'MAKEFLAGS': f'ROS_DISTRO={distro} PYTHON={python}',
             'ROS_DOMAIN_ID': str(DOMAIN),
             'CUDA_VISIBLE_DEVICES': '',
-            'OMP_WAIT_POLICY': 'PASSIVE',
+            'OMP_NUM_THREADS': '1',  # see conftest.py
         }
 
     def start(self, text: str) -> subprocess.Popen[str]:
