@@ -6,7 +6,7 @@ ROS_DISTRO := kilted
 PYTHON := python3
 MODEL :=
 INPUT :=
-OUTPUT := demo_output
+OUTPUT :=
 LABELS :=
 TESTS :=
 TRAINING_TESTS := examples/custom_dataset/test
@@ -28,29 +28,38 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE LD_LIBRARY_PATH
 endif
 RUN := ROS_DISTRO=$(ROS_DISTRO) PYTHONPATH= AMENT_PREFIX_PATH='$(CURDIR)/$(VENV)' \
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin
-DEMO := --model '$(MODEL)' --input '$(INPUT)' --output '$(OUTPUT)' --labels '$(LABELS)'
+# What is not given is left to the command: it knows the defaults.
+option = $(if $($1),--$2 '$($1)')
+DEMO = $(call option,MODEL,model) $(call option,INPUT,input) $(call option,OUTPUT,output) \
+	$(call option,LABELS,labels)
 
 .NOTPARALLEL:
-.PHONY: help demo test test-training lint clean given check
+.PHONY: help demo training test test-training lint clean check setup.bash
 
 help:
-	@echo 'make demo MODEL=m.onnx INPUT=i  detect in a video, bag or folder of pictures; results in'
-	@echo '                                OUTPUT=$(OUTPUT); LABELS=coco if the model has no class names'
+	@echo 'make demo                       detect in a rendered drive; results in demo_output/'
+	@echo 'make demo MODEL=m.onnx INPUT=i  your own detector, your video, bag or folder of pictures;'
+	@echo '                                LABELS=coco if the model has no class names; OUTPUT=folder'
+	@echo 'make training                   install what examples/custom_dataset trains with'
 	@echo 'make test                       all tests, or TESTS="test/test_desk.py -k venv"'
-	@echo 'make test-training              tests of the trainer in examples/; installs PyTorch'
+	@echo 'make test-training              tests of the trainer and of its tutorial'
 	@echo 'make lint                       style, types and floors only'
 	@echo 'make clean                      remove what make built here (not the results)'
 	@echo
 	@echo 'ROS_DISTRO=kilted|jazzy and PYTHON=python3.10|python3.11|python3.12 choose what it runs on.'
-	@echo 'It all goes into .venv/ and nothing else of the system changes.'
+	@echo 'It all goes into .venv/ and nothing else of the system changes. After demo or training,'
+	@echo '"source .venv/setup.bash" lets you type trt-perception and python3 yourself.'
 
-demo: given check $(VENV)/package.stamp
+demo: check $(VENV)/package.stamp setup.bash
 	@$(RUN)/trt-perception demo $(DEMO)
+
+training: check $(VENV)/training.stamp $(VENV)/package.stamp setup.bash
+	@echo 'Ready: source .venv/setup.bash'
 
 test: check $(VENV)/test.stamp $(VENV)/package.stamp
 	@ROS_PYTHON_CHECK_FIELDS=1 $(RUN)/pytest $(TESTS)
 
-test-training: check $(VENV)/training.stamp $(VENV)/package.stamp
+test-training: check $(VENV)/test.stamp $(VENV)/training.stamp $(VENV)/package.stamp
 	@$(RUN)/pytest $(TRAINING_TESTS)
 
 lint: TESTS := test/test_style.py
@@ -59,12 +68,6 @@ lint: test
 clean:
 	rm -rf .venv build/lib build/bdist.* *.egg-info tools/ros_interfaces/build \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-
-given:
-ifeq ($(and $(MODEL),$(INPUT)),)
-	@echo 'The demo needs an ONNX detector and a video, bag or folder of pictures:' \
-		'make demo MODEL=yolov8n.onnx INPUT=drive.mp4' >&2; exit 2
-endif
 
 check:
 ifeq ($(VERSION),)
@@ -91,8 +94,8 @@ $(VENV)/test.stamp: $(VENV)/desk.stamp tools/desk/requirements-test.txt $(PINS)
 	@$(PIP) install -c $(PINS) -r tools/desk/requirements-test.txt
 	@touch $@
 
-$(VENV)/training.stamp: $(VENV)/test.stamp tools/desk/requirements-training.txt $(PINS)
-	@echo 'Installing PyTorch into $(VENV)'
+$(VENV)/training.stamp: $(VENV)/desk.stamp tools/desk/requirements-training.txt $(PINS)
+	@echo 'Installing PyTorch into $(VENV) (some minutes)'
 	@$(PIP) install -c $(PINS) -r tools/desk/requirements-training.txt
 	@touch $@
 
@@ -101,3 +104,9 @@ $(VENV)/package.stamp: $(VENV)/interfaces.stamp $(SOURCES)
 	@rm -rf build/lib build/bdist.*  # else modules that are gone would be installed again
 	@$(PIP) install --no-deps --no-build-isolation .
 	@touch $@
+
+# For a shell that goes on by hand, with what make ran last.
+setup.bash:
+	@printf '%s\n' 'export ROS_DISTRO=$(ROS_DISTRO) PYTHONPATH=' \
+		'export AMENT_PREFIX_PATH="$(CURDIR)/$(VENV)"' \
+		'export PATH="$(CURDIR)/$(VENV)/bin:$$PATH"' > .venv/setup.bash

@@ -24,6 +24,7 @@ setup(
         (f'share/{PACKAGE}', ['package.xml']),
         *share('launch'),
         *share('config'),
+        *share('resource/demo'),
         *share('resource/models'),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,8 +25,10 @@ pytest.importorskip('rclpy')
 pytest.importorskip('av')
 pytest.importorskip('rich')
 
+from trt_perception.cli.demo.display import Display
 from trt_perception.replay.bag_writer import write_bag
 from trt_perception.replay.sources import open_source
+from trt_perception.runtime.model_file import load_spec
 
 COMMAND = [sys.executable, '-m', 'trt_perception.cli.main', 'demo']
 TIMEOUT = 240.0
@@ -180,6 +183,41 @@ def test_a_video(model: Path, video: Path, tmp_path: Path) -> None:
         assert words in out, words
 
 
+def test_without_arguments(tmp_path: Path, domain_id: int) -> None:
+    """The package's model on the package's drive, which shows all that it knows."""
+    from trt_perception.ros.share import share
+
+    folder = tmp_path / 'out'
+    code, out, err = Demo(domain_id, '--output', folder, '--rate', '15').end()
+    assert (code, err) == (0, '')
+    model = share() / 'resource' / 'models' / 'warehouse.onnx'
+    assert f'{model} on ' in out
+    assert not re.search('photograph|WARN|ERROR', out), out
+    told = check_files(folder, 240)
+    assert set(told['classes']) == set(load_spec(model).class_names)
+    # What stands about all the time is seen all the time.
+    assert told['classes']['forklift'] > 0.8 * told['frames']['annotated']
+
+
+def test_without_a_model(video: Path, tmp_path: Path, domain_id: int) -> None:
+    """The user hears that it will not do on pictures of the user's own."""
+    folder = tmp_path / 'out'
+    demo = Demo(domain_id, '--input', video, '--output', folder, '--rate', '10')
+    code, out, err = demo.end()
+    assert (code, err) == (0, '')
+    assert 'warehouse.onnx has never seen a photograph; --model takes a detector of yours' in out
+    check_files(folder, 20)
+
+
+def test_without_an_input(model: Path, tmp_path: Path, domain_id: int) -> None:
+    folder = tmp_path / 'out'
+    demo = Demo(domain_id, '--model', model, '--output', folder, '--rate', '60')
+    code, out, err = demo.end()
+    assert (code, err) == (0, '')
+    assert 'of 240' in out
+    assert set(json.loads((folder / 'summary.json').read_text())['classes']) == {'car', 'person'}
+
+
 def test_a_compressed_bag_with_labels(model: Path, tmp_path: Path, domain_id: int) -> None:
     """And class names, paths and a topic that YAML would take for something else."""
     (tmp_path / 'labels.txt').write_text('auto\nmensch\n')
@@ -228,6 +266,21 @@ def test_mistakes(
     assert (code, out) == (2, '')
     (line,) = err.splitlines()
     assert line.startswith('error: ') and words in line
+
+
+def test_what_is_shown_of_what_the_processes_say(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever is a warning; but not that the camera has gone, once all is played."""
+    said = [
+        ('detector', '[WARN] [1.2] [detector]: nobody publishes /camera/image_raw; start it'),
+        ('player', '[INFO] [1.3] [player]: 20 images published'),
+        ('detector', '[WARN] [1.4] [detector]: nobody publishes /camera/image_raw; start it'),
+        ('detector', '[ERROR] [1.5] [detector]: no memory'),
+    ]
+    with Display(20) as display:
+        for process, line in said:
+            display.line(process, line)
+    shown = capsys.readouterr().out.splitlines()[1:]
+    assert shown == [f'{process}: {line}' for process, line in (said[0], said[3])]
 
 
 # It does not go well

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import platform
 import shutil
@@ -136,11 +137,29 @@ def test_unknown_distribution() -> None:
     assert 'jazzy or kilted' in lines[0]
 
 
-def test_demo_without_model() -> None:
-    for given in ((), ('MODEL=m.onnx',), ('INPUT=i.mp4',)):
-        code, lines = make('demo', *given)
-        assert code == 2
-        assert 'make demo MODEL=' in lines[0]
+def test_demo_passes_on_what_is_given_and_nothing_else() -> None:
+    """The command alone knows the defaults."""
+    options = {'MODEL': '--model', 'INPUT': '--input', 'OUTPUT': '--output', 'LABELS': '--labels'}
+    for count in range(len(options) + 1):
+        for given in itertools.combinations(options, count):
+            code, lines = make('--dry-run', 'demo', *(f'{name}=a b' for name in given))
+            assert code == 0
+            wanted = ' '.join(f"{options[name]} 'a b'" for name in given)
+            assert ' '.join(lines[-1].partition('trt-perception demo')[2].split()) == wanted
+
+
+def test_a_shell_is_set_up_as_make_itself_is(tmp_path: Path) -> None:
+    """By the file that make leaves: its command is the one of the distribution asked for."""
+    for name in ('Makefile', 'tools', 'trt_perception', 'launch', 'config', 'resource'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    environment = tmp_path / '.venv' / 'jazzy-{}.{}'.format(*sys.version_info)
+    (environment / 'bin').mkdir(parents=True)
+    shutil.copy('/bin/echo', environment / 'bin' / 'trt-perception')
+    code, lines = make('-C', tmp_path, 'setup.bash', 'ROS_DISTRO=jazzy')
+    assert (code, lines[1:-1]) == (0, [])
+    show = 'source .venv/setup.bash; trt-perception "$ROS_DISTRO" "$AMENT_PREFIX_PATH"'
+    code, lines = run('bash', '-ec', f"cd '{tmp_path}'; {show}", PYTHONPATH='/elsewhere')
+    assert (code, lines) == (0, [f'jazzy {environment}'])
 
 
 def test_check_comes_first() -> None:

@@ -266,6 +266,38 @@ def same(label: Label, others: Iterable[Label]) -> list[Label]:
     return [other for other in others if other.category == label.category]
 
 
+def test_a_sheet_of_labels(tmp_path: Path) -> None:
+    """Of any data set: pictures of another size, classes with other numbers."""
+    import preview
+
+    with pytest.raises(ValueError, match=r'holds no instances\.json'):
+        preview.sheet(tmp_path, tmp_path / 'sheet.png')
+    cv2.imwrite(str(tmp_path / 'wide.png'), np.zeros((200, 800, 3), np.uint8))
+    content = {
+        'images': [
+            {'id': 4, 'file_name': 'wide.png'}, {'id': 5, 'file_name': 'gone.png'},
+        ],
+        'categories': [{'id': 90, 'name': 'cone'}, {'id': 7, 'name': 'cup'}],
+        'annotations': [{'image_id': 4, 'category_id': 90, 'bbox': [400, 100, 80, 60.5]}],
+    }  # fmt: skip
+    (tmp_path / 'instances.json').write_text(json.dumps(content))
+    preview.sheet(tmp_path, tmp_path / 'sheet.png')
+    sheet = cv2.imread(str(tmp_path / 'sheet.png'))
+    assert sheet.shape == (400, 4 * 640, 3)
+    # The picture at 640 of its 800 pixels; the others are grey, that of the missing one too.
+    assert (sheet[160:] == 40).all() and (sheet[:, 640:] == 40).all()
+    ys, xs = np.nonzero(sheet[:160, :640].any(2))
+    # A line of 2 pixels about the box; its name stands above.
+    assert (xs.min(), ys.max()) == pytest.approx((320, 80 + 48), abs=2)
+    for file in ('sheet.none', 'nowhere/sheet.png'):
+        with pytest.raises(ValueError, match='cannot be written'):
+            preview.sheet(tmp_path, tmp_path / file)
+    del content['categories']
+    (tmp_path / 'instances.json').write_text(json.dumps(content))
+    with pytest.raises(ValueError, match='is not a COCO data set: KeyError'):
+        preview.sheet(tmp_path, tmp_path / 'sheet.png')
+
+
 def test_the_command_writes_what_it_says(tmp_path: Path) -> None:
     pycocotools = pytest.importorskip('pycocotools.coco')
     counts = {'train': 2, 'calibration': 1, 'test': 1}

@@ -109,7 +109,7 @@ def test_modules(prefix: Path) -> None:
 def test_share(prefix: Path) -> None:
     share = files(prefix / 'share' / 'trt_perception')
     wanted = {'package.xml': (ROOT / 'package.xml').read_bytes()}
-    for folder in ('launch', 'config', 'resource/models'):
+    for folder in ('launch', 'config', 'resource/demo', 'resource/models'):
         wanted |= {f'{folder}/{k}': v for k, v in files(ROOT / folder).items()}
     assert share == wanted
     assert (prefix / 'share/ament_index/resource_index/packages/trt_perception').is_file()

@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -77,21 +78,16 @@ def _by_size(
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    results = np.array(
-        [
-            (picture, x1, y1, x2 - x1, y2 - y1, score, category_ids[class_id])
-            for picture, seen in found.items()
-            for (x1, y1, x2, y2), score, class_id in zip(
-                seen.boxes.tolist(), seen.scores.tolist(), seen.class_ids.tolist(), strict=True
-            )
-            if category_ids[class_id] is not None
-        ]
-    ).reshape(-1, 7)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
-        annotated = COCO(str(instances))
+        annotated, results = COCO(str(instances)), COCO()
         for row in annotated.anns.values():
             row['area'] = row['bbox'][2] * row['bbox'][3]
-        run = COCOeval(annotated, annotated.loadRes(results), 'bbox')
+            row.setdefault('iscrowd', 0)
+        # Its loadRes cannot take a detector that sees nothing.
+        seen = list(_seen(found, category_ids))
+        results.dataset = {**annotated.dataset, 'annotations': seen}
+        results.createIndex()
+        run = COCOeval(annotated, results, 'bbox')
         run.params.imgIds = sorted(found)
         run.params.catIds = [i for i in category_ids if i is not None]
         run.params.areaRngLbl = list(SIZES)
@@ -99,7 +95,9 @@ def _by_size(
         run.params.maxDets = [COCO_SELECTION.max_detections]
         run.evaluate()
         run.accumulate()
-    sides = np.sqrt([a['area'] for a in annotated.anns.values() if a['image_id'] in found])
+    sides = np.sqrt([
+        a['area'] for a in annotated.anns.values() if a['image_id'] in found and not a['iscrowd']
+    ])  # fmt: skip
     for k, (name, (low, high)) in enumerate(SIZES.items()):
         precision = run.eval['precision'][:, :, :, k, 0]  # (IoU, recall, category); -1: no object
         shown = (precision >= 0).all((0, 1))
@@ -107,6 +105,27 @@ def _by_size(
             objects = int(((sides >= low) & (sides < high)).sum())
             part = precision[:, :, shown]
             yield Row(name, objects, float(part[0].mean()), float(part.mean()))
+
+
+def _seen(
+    found: Mapping[int, Detections], category_ids: tuple[int | None, ...]
+) -> Iterator[dict[str, Any]]:
+    """Detections as pycocotools takes them; their ids start at 1."""
+    number = itertools.count(1)
+    for picture, seen in found.items():
+        columns = seen.boxes.tolist(), seen.scores.tolist(), seen.class_ids.tolist()
+        for (x1, y1, x2, y2), score, class_id in zip(*columns, strict=True):
+            width, height = x2 - x1, y2 - y1
+            if category_ids[class_id] is not None:
+                yield {
+                    'id': next(number),
+                    'image_id': picture,
+                    'category_id': category_ids[class_id],
+                    'bbox': [x1, y1, width, height],
+                    'area': width * height,
+                    'iscrowd': 0,
+                    'score': score,
+                }
 
 
 def main() -> int:

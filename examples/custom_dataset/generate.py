@@ -14,7 +14,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from synthetic import dataset, preview
+import preview
+from synthetic import dataset
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

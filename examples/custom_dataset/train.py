@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train a detector on a labelled data set: minutes on a GPU, `--tiny` for a look on a CPU."""
+"""Train a detector on a labelled data set: minutes on a GPU, a small training without one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import copy
 import math
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from loss import detection_loss
 from network import STRIDES, Detector
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from validate import device_name, measure
+from validate import device_name, measure, spec
 
 from trt_perception.core import PerceptionError
 
@@ -35,6 +35,11 @@ _WEIGHT_DECAY = 0.05
 _MOST_GRADIENT = 10.0
 #: Memory of the averaged weights, in steps: 1 / (1 - decay).
 _DECAY = 0.9995
+#: What a training is like that is there to see that all works, in a minute on a CPU.
+_TINY = {
+    'width': 256, 'height': 160, 'epochs': 30, 'batch': 8, 'pictures': 64,
+    'validation_pictures': 32, 'measurements': 3, 'mosaic': False,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,13 +73,6 @@ class Settings:
     validation_pictures: int = 200
     measurements: int = 8
     mosaic: bool = True
-
-    def tiny(self) -> Settings:
-        """The same in small, to see on a CPU that all works."""
-        return replace(
-            self, width=256, height=160, epochs=30, batch=8, pictures=64, validation_pictures=32,
-            measurements=3, mosaic=False,
-        )  # fmt: skip
 
 
 class Average:
@@ -160,6 +158,7 @@ def train(settings: Settings, device: torch.device) -> list[Epoch]:
     validation = open_dataset(settings.validation, settings.validation_pictures)
     samples = load_samples(settings.train, *size, settings.pictures).to(device)
     names = class_names(settings.train)  # the files are known to be whole by now
+    validation.match(spec(names, *size))  # or it would not fit hours from now
     print(f'{len(samples.images)} pictures, {int((samples.labels >= 0).sum())} objects of', *names)
 
     torch.manual_seed(settings.seed)
@@ -242,14 +241,11 @@ def _check(settings: Settings) -> None:
     settings.output.mkdir(parents=True, exist_ok=True)
 
 
-def _device(name: str, tiny: bool) -> torch.device:
-    if name == 'auto':
-        name = 'cuda' if torch.cuda.is_available() else 'cpu'
-        if name == 'cpu' and not tiny:
-            raise PerceptionError(
-                'no GPU here, and a CPU takes a day: --tiny for a look, or --device cpu'
-            )
-    device = torch.device(name)
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise PerceptionError(f"device '{name}' is neither cuda nor cpu; give one") from None
     if device.type == 'cuda':
         if not torch.cuda.is_available():
             raise PerceptionError(f"device '{name}': PyTorch finds no GPU here; give cpu")
@@ -265,27 +261,35 @@ def main() -> int:
     add('--train', type=Path, required=True, help='folder with instances.json and images/')
     add('--validation', type=Path, required=True, help='such a folder of other pictures')
     add('--output', type=Path, default=Path('training'), help='for model.pt and curves.png')
-    size = ('WIDTH', 'HEIGHT')
-    add('--size', type=int, nargs=2, default=(640, 384), metavar=size, help='of the input')
-    add('--epochs', type=int, default=Settings.epochs, help='passes over the pictures')
-    add('--batch', type=int, default=Settings.batch, help='pictures of one step')
-    add('--learning-rate', type=float, default=Settings.learning_rate, help='the highest')
-    add('--seed', type=int, default=Settings.seed, help='of weights, order and augmentation')
-    add('--device', default='auto', help='cuda or cpu')
-    add('--tiny', action='store_true', help='few pictures, small input, few passes: for a CPU')
-    given = parser.parse_args()
-    settings = Settings(
-        given.train, given.validation, given.output, *given.size, given.epochs, given.batch,
-        given.learning_rate, given.seed,
-    )  # fmt: skip
+    add(
+        '--size',
+        type=int,
+        nargs=2,
+        metavar=('WIDTH', 'HEIGHT'),
+        help='of the input (default: 640 384)',
+    )
+    add('--epochs', type=int, help=f'passes over the pictures (default: {Settings.epochs})')
+    add('--batch', type=int, help=f'pictures of one step (default: {Settings.batch})')
+    add('--learning-rate', type=float, help=f'the highest (default: {Settings.learning_rate})')
+    add('--seed', type=int, help='of weights, order and augmentation (default: 0)')
+    add('--device', help='cuda or cpu (default: cuda, or without a GPU --tiny on cpu)')
+    add('--tiny', action='store_true', help='few pictures, small input, few passes: for a look')
+    given = vars(parser.parse_args())
+    output, name, tiny = given['output'], given.pop('device'), given.pop('tiny')
+    if size := given.pop('size'):
+        given['width'], given['height'] = size
+    if name is None and not torch.cuda.is_available():
+        name, tiny = 'cpu', True
+        print('no GPU here: a small training for a look; --device cpu does a whole one, in a day')
+    chosen = {key: value for key, value in given.items() if value is not None}
     try:
-        device = _device(given.device, given.tiny)
+        device = _device(name or 'cuda')
         print('training on', device_name(device), flush=True)
-        train(settings.tiny() if given.tiny else settings, device)
+        train(Settings(**{**(_TINY if tiny else {}), **chosen}), device)
     except PerceptionError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    print(f"wrote '{settings.output / 'model.pt'}' and curves.png beside it")
+    print(f"wrote '{output / 'model.pt'}' and curves.png beside it")
     return 0
 
 

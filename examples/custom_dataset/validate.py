@@ -40,19 +40,24 @@ def measure(
     detector: Detector, names: Sequence[str], dataset: CocoDataset, device: torch.device
 ) -> Accuracy:
     """Accuracy of a network on a data set."""
-    spec = ModelSpec(
+    wanted = spec(names, detector.width, detector.height)
+    engine = TorchEngine(detector, device)
+    pipeline = Pipeline(wanted, HostPreprocessor(wanted), engine, decoders()[wanted.layout])
+    return evaluate(pipeline, dataset).accuracy
+
+
+def spec(names: Sequence[str], width: int, height: int) -> ModelSpec:
+    """What a network of these classes and this input will say of itself when it is exported."""
+    return ModelSpec(
         layout='yolov8',
         input_name='images',
-        width=detector.width,
-        height=detector.height,
+        width=width,
+        height=height,
         dtype='float32',
         outputs=('output0',),
         num_classes=len(names),
         class_names=tuple(names),
     )
-    engine = TorchEngine(detector, device)
-    pipeline = Pipeline(spec, HostPreprocessor(spec), engine, decoders()[spec.layout])
-    return evaluate(pipeline, dataset).accuracy
 
 
 def device_name(device: torch.device) -> str:

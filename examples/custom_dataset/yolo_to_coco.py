@@ -37,8 +37,8 @@ def convert(images: Path, labels: Path, names: tuple[str, ...], output: Path) ->
         How many pictures and objects.
 
     Raises:
-        PerceptionError: no pictures, a picture or a label that cannot be read, or a link that would
-            replace other pictures.
+        PerceptionError: no pictures, no labels, one of either that cannot be read, or a link that
+            would replace other pictures.
     """
     pictures = sorted(p for p in images.rglob('*') if p.suffix.lower() in _PICTURES)
     if not pictures:
@@ -65,6 +65,9 @@ def convert(images: Path, labels: Path, names: tuple[str, ...], output: Path) ->
                 'category_id': category + 1,
                 'bbox': [x - w / 2, y - h / 2, w, h],
             })  # fmt: skip
+    if not rows['annotations']:
+        wanted = (labels / pictures[0].relative_to(images)).with_suffix('.txt')
+        raise PerceptionError(f"none of the pictures has a label; that of the first is '{wanted}'")
     output.mkdir(parents=True, exist_ok=True)
     link = output / 'images'
     if link.exists() and link.resolve() != images.resolve():
@@ -78,7 +81,7 @@ def convert(images: Path, labels: Path, names: tuple[str, ...], output: Path) ->
 def _objects(path: Path, classes: int) -> Iterator[tuple[int, list[float]]]:
     if not path.is_file():
         return
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+    for number, line in enumerate(path.read_text('utf-8', 'replace').splitlines(), 1):
         words = line.split()
         if not words:
             continue

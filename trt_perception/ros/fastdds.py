@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
-from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from trt_perception.ros.share import share
 
 #: The name that Kilted's Fast DDS reads, and the one of those before, which Kilted warns of.
 VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
@@ -16,12 +15,7 @@ _BEFORE_KILTED = ('humble', 'iron', 'jazzy')
 
 def default_profile() -> Path:
     """``config/fastdds_large_images.xml`` of the installed package; the file says what it does."""
-    try:
-        share = Path(get_package_share_directory('trt_perception'))
-    except (PackageNotFoundError, OSError):
-        # pip installs into a prefix that nobody adds to AMENT_PREFIX_PATH.
-        share = Path(sys.prefix, 'share', 'trt_perception')
-    return share / 'config' / 'fastdds_large_images.xml'
+    return share() / 'config' / 'fastdds_large_images.xml'
 
 
 def profile_environment(profile: str = '') -> dict[str, str]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -102,25 +102,32 @@ def one(rng: np.random.Generator, bank: Bank) -> tuple[NDArray[np.uint8], list[L
 
 def _piece(folder: Path, number: int, seed: int, frames: int, moments: range) -> list[Item]:
     cv2.setNumThreads(1)
+    items = []
+    for moment, (picture, labels, quality) in zip(
+        moments, drive(number, frames, seed, moments), strict=True
+    ):
+        file = f'{moment:05d}.jpg'
+        _save(folder / file, picture, quality)
+        items.append((file, labels))
+    return items
+
+
+def drive(
+    number: int, frames: int, seed: int, moments: Iterable[int]
+) -> Iterator[tuple[NDArray[np.uint8], list[Label], int]]:
+    """Some pictures (RGB) of a drive of so many, what is in each, and the quality for its JPEG."""
     rng = np.random.default_rng((seed, _SEQUENCES, number))
     # Drives are for showing the detector, so they are of the world that it was not trained in.
-    drive = Drive(rng, Bank(rng, 'test'), frames / RATE)
+    way = Drive(rng, Bank(rng, 'test'), frames / RATE)
     sensor = effects.steady(effects.random_sensor(rng))
-    first = render(drive.scene(0), drive.camera(0), drive.bank, remove=False)
+    first = render(way.scene(0), way.camera(0), way.bank, remove=False)
     gain = effects.exposure(first.light, sensor.level)
-    items = []
     for moment in moments:
-        camera, scene = drive.camera(moment / RATE), drive.scene(moment / RATE)
-        rendered = render(scene, camera, drive.bank, remove=False)
+        camera, scene = way.camera(moment / RATE), way.scene(moment / RATE)
+        rendered = render(scene, camera, way.bank, remove=False)
         grain = np.random.default_rng((seed, _SEQUENCES, number, moment))
-        file = f'{moment:05d}.jpg'
-        _save(
-            folder / file,
-            effects.develop(rendered.light, sensor, gain, drive.bank, grain),
-            sensor.quality,
-        )
-        items.append((file, rendered.labels))
-    return items
+        picture = effects.develop(rendered.light, sensor, gain, way.bank, grain)
+        yield picture, rendered.labels, sensor.quality
 
 
 def _save(path: Path, picture: NDArray[np.uint8], quality: int) -> None:

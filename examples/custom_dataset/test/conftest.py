@@ -10,7 +10,9 @@ import pytest
 import torch
 
 EXAMPLE = Path(__file__).resolve().parents[1]
+ROOT = EXAMPLE.parents[1]
 sys.path.insert(0, str(EXAMPLE))
+sys.path.append(str(ROOT / 'test'))
 
 # The same sums on every machine; and threads that wait for each other, where others want the
 # cores too, take twenty times as long as one.

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +71,39 @@ def test_settings_that_cannot_work(
 ) -> None:
     with pytest.raises(PerceptionError, match=words):
         train(settings(rendered, tmp_path, **changes), CPU)
+
+
+def test_other_classes_are_seen_before_the_training(rendered: Path, tmp_path: Path) -> None:
+    """And not after it, when the accuracy is measured."""
+    content = json.loads((rendered / 'test' / 'instances.json').read_text())
+    for row in content['categories']:
+        row['name'] += ' of another world'
+    (tmp_path / 'instances.json').write_text(json.dumps(content))
+    (tmp_path / 'images').symlink_to(rendered / 'test' / 'images')
+    wrong = dataclasses.replace(settings(rendered, tmp_path), validation=tmp_path)
+    with pytest.raises(PerceptionError, match='no class of the model'):
+        train(wrong, CPU)
+    assert not (tmp_path / 'model.pt').exists()
+
+
+def test_without_a_gpu_a_small_training_says_that_it_is_one(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is given is taken nevertheless."""
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    folders = ('--train', rendered / 'train', '--validation', rendered / 'train')
+    small = ('--epochs', '2', '--output', tmp_path, '--size', '96', '64')
+    code, printed, errors = command('train.py', *folders, *small)
+    assert code == 0, errors
+    assert printed.startswith('no GPU here: a small training')
+    assert printed.count('/2 ') == 2
+    detector = load(tmp_path / 'model.pt').detector
+    assert (detector.width, detector.height) == (96, 64)
+    for device, words in (('cuda', 'finds no GPU here'), ('gpu', "'gpu' is neither cuda nor cpu")):
+        code, _, errors = command('train.py', *folders, *small, '--device', device)
+        assert code == 2
+        assert errors.startswith('error: ') and words in errors
+        assert errors.count('\n') == 1
 
 
 def test_a_saved_network_is_the_same_network(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 _DESCRIPTION = """\
 Play a video, a bag or a folder of pictures to the detector and keep what it saw: an annotated
 video, a few pictures and a summary. Player, detector and recorder are processes of their own that
-talk over DDS, as on a robot.
+talk over DDS, as on a robot. Without a model or an input it takes those that the package brings
+along: a detector of things in a warehouse, and a rendered drive through one.
 
+  trt-perception demo
   trt-perception demo --model yolov8n.onnx --input drive.mp4
 """
 
@@ -25,13 +27,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
-    add('--model', type=Path, required=True, metavar='FILE', help='ONNX file of the detector')
+    add(
+        '--model',
+        type=Path,
+        metavar='FILE',
+        help="ONNX file of the detector (default: the package's own)",
+    )
     add(
         '--input',
         type=Path,
-        required=True,
         metavar='PATH',
-        help='a video, a rosbag2 (folder, .mcap or .db3) or a folder of jpg and png pictures',
+        help='a video, a rosbag2 (folder, .mcap or .db3) or a folder of jpg and png pictures'
+        " (default: the package's drive)",
     )
     add(
         '--output',

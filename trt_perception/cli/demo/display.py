@@ -20,6 +20,8 @@ from trt_perception.replay.recording import SUMMARY
 PERIOD = 5.0
 #: What a process logs that the user should see at once.
 _LOUD = ('[WARN]', '[ERROR]', '[FATAL]')
+#: After the player has said the one, the detector's other is no news.
+_PLAYED, _NO_CAMERA = 'images published', 'nobody publishes'
 
 
 class Display:
@@ -43,6 +45,7 @@ class Display:
         )
         self._task = self._progress.add_task('starting', total=total)
         self._said_at = 0.0
+        self._played = False
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -59,7 +62,8 @@ class Display:
 
     def line(self, process: str, text: str) -> None:
         """Take a line that a process printed; shown if it is a warning. From any thread."""
-        if any(level in text for level in _LOUD):
+        self._played |= process == 'player' and _PLAYED in text
+        if any(level in text for level in _LOUD) and not (self._played and _NO_CAMERA in text):
             self.say(f'{process}: {text}')
 
     def update(self, status: Mapping[str, Any]) -> None:

@@ -22,10 +22,13 @@ from trt_perception.replay.sources import open_source
 from trt_perception.ros.domain import free_domain
 from trt_perception.ros.fastdds import profile_environment
 from trt_perception.ros.recording_parameters import PLAYER
+from trt_perception.ros.share import share
 from trt_perception.runtime.model_file import load_spec
 
 FAILED, INTERRUPTED = 1, 130
 TOPICS = {'image': '/camera/image_raw'}
+#: What there is without --model and --input, below the package's share.
+MODEL, INPUT = Path('resource/models/warehouse.onnx'), Path('resource/demo/drive.mp4')
 #: Seconds that a process gets to end when it is asked to, the first to be asked first. The detector
 #: may have an inference under way, the recorder much that still waits to be encoded.
 PATIENCE = {'player': 10.0, 'detector': 60.0, 'recorder': 120.0}
@@ -42,13 +45,13 @@ class Plan(NamedTuple):
 
     Attributes:
         images: how many there are to play, if known.
-        named: the model's classes have names.
+        notes: what the user should know before it begins.
         output: folder for the results.
         parameters: of each process.
     """
 
     images: int | None
-    named: bool
+    notes: list[str]
     output: Path
     parameters: dict[str, dict[str, object]]
 
@@ -75,8 +78,8 @@ def run_demo(arguments: argparse.Namespace, stop: Stop) -> int:
 def _run(plan: Plan, stop: Stop) -> int:
     children: list[Child] = []
     with Listener() as listener, Display(plan.images) as display:
-        if not plan.named:
-            display.say('the model has no class names; --labels gives them, as in --labels coco')
+        for note in plan.notes:
+            display.say(note)
         code = 0
         try:
             for name in reversed(PATIENCE):
@@ -109,7 +112,12 @@ def _check(arguments: argparse.Namespace) -> Plan:
     """
     rate = next(p for p in PLAYER if p.name == 'rate').parse(arguments.rate)
     model, recording, output = (
-        user_path(path).absolute() for path in (arguments.model, arguments.input, arguments.output)
+        user_path(path).absolute()
+        for path in (
+            arguments.model or share() / MODEL,
+            arguments.input or share() / INPUT,
+            arguments.output,
+        )
     )
     spec = load_spec(model, arguments.labels)
     source = open_source(recording, arguments.topic)
@@ -129,7 +137,12 @@ def _check(arguments: argparse.Namespace) -> Plan:
         parameters['player']['topic'] = arguments.topic
     if arguments.labels:
         parameters['detector']['labels'] = arguments.labels
-    return Plan(source.count, bool(spec.class_names), output, parameters)
+    notes = []
+    if arguments.input and not arguments.model:
+        notes.append(f'{model} has never seen a photograph; --model takes a detector of yours')
+    if not spec.class_names:
+        notes.append('the model has no class names; --labels gives them, as in --labels coco')
+    return Plan(source.count, notes, output, parameters)
 
 
 def _follow(children: Sequence[Child], listener: Listener, display: Display, stop: Stop) -> None:
