@@ -30,6 +30,12 @@ RUN := ROS_DISTRO=$(ROS_DISTRO) PYTHONPATH= AMENT_PREFIX_PATH='$(CURDIR)/$(VENV)
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin
 DEMO := --model '$(MODEL)' --input '$(INPUT)' --output '$(OUTPUT)' --labels '$(LABELS)'
 
+# TensorRT's types, for mypy alone: among the packages they would pass for TensorRT itself, and what
+# they ask for is on no public index. Five lines of them are no Python.
+STUBS = $(PIP) install -c $(PINS) --no-deps --upgrade --target $(VENV)/stubs tensorrt-stubs && \
+	sed -i -e 's/, in: /, in_: /' -e 's/channel_axis: int) -> IScale/channel_axis: int = ...) -> IScale/' \
+		$(VENV)/stubs/tensorrt_bindings/tensorrt.pyi
+
 .NOTPARALLEL:
 .PHONY: help demo test test-training lint clean given check
 
@@ -89,6 +95,7 @@ $(VENV)/interfaces.stamp: $(VENV)/desk.stamp $(INTERFACES)
 $(VENV)/test.stamp: $(VENV)/desk.stamp tools/desk/requirements-test.txt $(PINS)
 	@echo 'Installing what the tests need into $(VENV)'
 	@$(PIP) install -c $(PINS) -r tools/desk/requirements-test.txt
+	@$(STUBS)
 	@touch $@
 
 $(VENV)/training.stamp: $(VENV)/test.stamp tools/desk/requirements-training.txt $(PINS)
