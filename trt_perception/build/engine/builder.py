@@ -36,14 +36,12 @@ class Build:
     Attributes:
         layers: of the parsed network.
         log_layers: the layers of the engine, as the builder's log tells them.
-        timings: the timing cache after the build; b'' where the release keeps none.
     """
 
     plan: bytes
     layers: list[Layer]
     log_layers: list[str]
     warnings: list[str]
-    timings: bytes
     seconds: float
 
 
@@ -95,6 +93,7 @@ class Builder:
         differences.set_target(self._config)
         differences.set_wishes(self._config, tuning)
         self._set_shapes(tuning.batch, spec)
+        self._timings: trt.ITimingCache | None = None
 
     def _set_shapes(self, batch: tuple[int, int, int], spec: ModelSpec | None) -> None:
         inputs = [self._network.get_input(i) for i in range(self._network.num_inputs)]
@@ -140,10 +139,9 @@ class Builder:
         cancel = cancel or threading.Event()
         monitor = Monitor(on_progress, cancel)
         self._config.progress_monitor = monitor
-        cache = None
         if differences.keeps_timings():
-            cache = self._config.create_timing_cache(timings)
-            self._config.set_timing_cache(cache, ignore_mismatch=False)
+            self._timings = self._config.create_timing_cache(timings)
+            self._config.set_timing_cache(self._timings, ignore_mismatch=False)
             self._log.errors.clear()  # those of a cache that does not fit, which starts anew
         start = perf_counter()
         plan = self._builder.build_serialized_network(self._network, self._config)
@@ -157,9 +155,20 @@ class Builder:
             self.layers,
             self._log.layers,
             list(self._log.warnings),
-            b'' if cache is None else bytes(cache.serialize()),
             seconds,
         )
+
+    def timings(self, others: bytes) -> bytes:
+        """The timing cache after a build, with what other builds have found meanwhile.
+
+        Returns:
+            b'' where the release keeps none.
+        """
+        if self._timings is None:
+            return b''
+        if others:
+            self._timings.combine(self._config.create_timing_cache(others), ignore_mismatch=False)
+        return bytes(self._timings.serialize())
 
 
 def _parser_error(error: trt.ParserError) -> str:

@@ -24,7 +24,7 @@ class Layer:
     Attributes:
         kind: such as CONVOLUTION; for an engine's layer the kind of kernel.
         precision: in which it runs; of a layer that multiplies, INT8 if all it multiplies is.
-        meant_int8: some of what it multiplies is quantized.
+        meant_int8: its weights are quantized, or all that it multiplies.
         detail: shapes, or the kernel (tactic) of an engine's layer.
     """
 
@@ -41,7 +41,7 @@ class Layer:
 
 
 def network_layers(network: trt.INetworkDefinition) -> list[Layer]:
-    """The layers of a parsed network; constants and quantizers left out."""
+    """The layers of a parsed network; without constants, quantizers and shapes."""
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     makers = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}
     found = []
@@ -50,17 +50,20 @@ def network_layers(network: trt.INetworkDefinition) -> list[Layer]:
         if kind in ('CONSTANT', 'QUANTIZE', 'DEQUANTIZE') or not layer.num_outputs:
             continue
         output = layer.get_output(0)
+        if output.dtype.name in ('INT32', 'INT64', 'BOOL'):
+            continue
         shape = 'x'.join(str(n) for n in sizes(output))
         precision, meant = output.dtype.name, False
         if kind in _MULTIPLYING:
-            quantized = [
-                _is_quantized(layer.get_input(i), makers)
-                for i in range(2)
-                if i < layer.num_inputs and layer.get_input(i) is not None
+            operands = [
+                _quantized(tensor, makers)
+                for i in range(min(2, layer.num_inputs))
+                if (tensor := layer.get_input(i)) is not None
             ]
-            meant = any(quantized)
-            if len(quantized) == 2 and all(quantized):
-                precision = 'INT8'
+            whole = len(operands) == 2 and all(operands)
+            # A quantized activation alone may only be there for a neighbour.
+            meant = whole or 'weight' in operands
+            precision = 'INT8' if whole else precision
         found.append(Layer(layer.name, kind, precision, meant, shape))
     return found
 
@@ -71,17 +74,22 @@ def sizes(tensor: trt.ITensor) -> list[int]:
     return [shape[i] for i in range(len(shape))]
 
 
-def _is_quantized(tensor: trt.ITensor, makers: dict[str, trt.ILayer]) -> bool:
+def _quantized(tensor: trt.ITensor, makers: dict[str, trt.ILayer]) -> str:
+    """What quantized values a tensor carries: ``weight``, ``activation`` or none, ''."""
+    dequantized = False
+    kind = ''
     for _ in range(len(makers)):
         maker = makers.get(tensor.name)
-        if maker is None:
-            return False
-        if maker.type.name == 'DEQUANTIZE':
-            return True
-        if maker.type.name not in _ARRANGING:
-            return False
+        kind = '' if maker is None else maker.type.name
+        if maker is None or kind not in (*_ARRANGING, 'QUANTIZE', 'DEQUANTIZE'):
+            break
+        if kind == 'QUANTIZE' and not dequantized:
+            break
+        dequantized = dequantized or kind == 'DEQUANTIZE'
         tensor = maker.get_input(0)
-    return False
+    if not dequantized:
+        return ''
+    return 'weight' if kind == 'CONSTANT' else 'activation'
 
 
 def engine_layers(plan: bytes, meant: set[str]) -> list[Layer]:

@@ -13,7 +13,7 @@ Precision = Literal['int8', 'fp16', 'fp32']
 PRECISIONS: tuple[Precision, ...] = ('int8', 'fp16', 'fp32')
 TILING = ('none', 'fast', 'moderate', 'full')
 COMPATIBILITY = ('none', 'ampere_plus', 'same_compute_capability')
-PROFILING = ('layer_names_only', 'detailed', 'none')
+PROFILING = ('detailed', 'layer_names_only', 'none')
 
 
 class TuningError(PerceptionError):
@@ -22,7 +22,7 @@ class TuningError(PerceptionError):
 
 @dataclass(frozen=True)
 class Tuning:
-    """Wishes beyond the builder's defaults; None and 'none' leave it its own way.
+    """Wishes; None and 'none' leave it to the builder.
 
     Attributes:
         optimization_level: 0 (fastest build) to 5 (fastest engine); TensorRT's own default is 3.
@@ -33,7 +33,7 @@ class Tuning:
         hardware_compatibility: other GPUs that the engine must run on as well.
         version_compatible: later releases of TensorRT must run it as well.
         sparsity: use 2:4 sparse kernels where the weights are sparse.
-        profiling: how much the engine tells of its layers.
+        profiling: how much the engine tells of its layers; costs no speed.
         batch: smallest, usual and largest batch, for a model that leaves it free.
     """
 
@@ -45,7 +45,7 @@ class Tuning:
     hardware_compatibility: str = 'none'
     version_compatible: bool = False
     sparsity: bool = False
-    profiling: str = 'layer_names_only'
+    profiling: str = 'detailed'
     batch: tuple[int, int, int] = (1, 1, 1)
 
     def __post_init__(self) -> None:
