@@ -204,7 +204,7 @@ class _Conversion:
     def _convert(self, node: onnx.NodeProto, schema: Any, half: set[str]) -> None:
         results = [_formal(schema.outputs, i) if schema else '' for i in range(len(node.output))]
         if schema and not any(self._types.get(o) == _FLOAT for o in node.output):
-            half = self._as_they_come(node)  # Shape, comparisons, casts to integers
+            half = self._as_they_come(node)  # quantizers, Shape, comparisons, casts to integers
         for index, name in enumerate(node.input):
             if self._types.get(name) == _FLOAT:
                 kind = _formal(schema.inputs, index) if schema else ''
@@ -252,8 +252,10 @@ class _Conversion:
         return name
 
     def _as_they_come(self, node: onnx.NodeProto) -> set[str]:
-        floats = [n for n in node.input if self._types.get(n) == _FLOAT]
         schema = _schema(node, self._opset)
+        floats = [
+            n for n in node.input if self._types.get(n) == _FLOAT and n not in self._weights
+        ]
         return _half_types(schema) if floats and all(n in self._halves for n in floats) else set()
 
     def _stays(self, node: onnx.NodeProto, schema: Any) -> bool:
@@ -284,6 +286,8 @@ class _Conversion:
         if not size.size:
             return False
         if node.op_type in ('QuantizeLinear', _DQ):
+            return bool(size.max() > _LARGEST)
+        if node.op_type in _HEAVY and index > 1:  # a bias may well become 0
             return bool(size.max() > _LARGEST)
         smallest = size.min() if node.op_type == 'Div' and index == 1 else size.max()
         return bool(size.max() > _LARGEST or smallest < _SMALLEST)

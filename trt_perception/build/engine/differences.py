@@ -86,6 +86,17 @@ def set_hardware_compatibility(config: trt.IBuilderConfig, level: str) -> None:
     config.hardware_compatibility_level = getattr(known, level.upper())
 
 
+def set_version_compatible(config: trt.IBuilderConfig) -> None:
+    """The plan carries a lean runtime of its own, which TensorRT-RTX does not have.
+
+    Raises:
+        TuningError: it is TensorRT-RTX.
+    """
+    if library().is_rtx:
+        raise TuningError(f'{library()} makes no version compatible engines; leave it out')
+    config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+
+
 def set_dla(
     builder: trt.Builder, config: trt.IBuilderConfig, parser: trt.OnnxParser, core: int, int8: bool
 ) -> None:
@@ -144,7 +155,7 @@ def set_wishes(config: trt.IBuilderConfig, tuning: Tuning) -> None:
     if tuning.hardware_compatibility != 'none':
         set_hardware_compatibility(config, tuning.hardware_compatibility)
     if tuning.version_compatible:
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        set_version_compatible(config)
     if tuning.sparsity:
         config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
     config.profiling_verbosity = getattr(trt.ProfilingVerbosity, tuning.profiling.upper())

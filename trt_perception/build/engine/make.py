@@ -15,7 +15,7 @@ from trt_perception import __version__
 from trt_perception.build.engine import store
 from trt_perception.build.engine.builder import Build, BuildCancelledError, Builder
 from trt_perception.build.engine.cache import EngineCache, key_of
-from trt_perception.build.engine.differences import target
+from trt_perception.build.engine.differences import keeps_timings, target
 from trt_perception.build.engine.progress import OnProgress
 from trt_perception.build.engine.source import (
     Source,
@@ -155,6 +155,8 @@ def copy_engine(engine: Engine, path: Path) -> None:
 
 
 def _keep_timings(builder: Builder, path: Path, on_note: Callable[[str], None]) -> None:
+    if not keeps_timings():
+        return
     try:
         with store.locked(path.with_name(f'.{path.name}.lock')):
             timings = builder.timings(_read(path))
