@@ -253,9 +253,7 @@ class _Conversion:
 
     def _as_they_come(self, node: onnx.NodeProto) -> set[str]:
         schema = _schema(node, self._opset)
-        floats = [
-            n for n in node.input if self._types.get(n) == _FLOAT and n not in self._weights
-        ]
+        floats = [n for n in node.input if self._types.get(n) == _FLOAT and n not in self._weights]
         return _half_types(schema) if floats and all(n in self._halves for n in floats) else set()
 
     def _stays(self, node: onnx.NodeProto, schema: Any) -> bool:
@@ -264,7 +262,8 @@ class _Conversion:
             return True
         if node.op_type in _RANGE or any(a.name in _TYPE_ATTRIBUTES for a in node.attribute):
             return True
-        if node.op_type == 'Cast' and self._types[node.input[0]] in _INTEGERS:
+        counted = node.op_type == 'Cast' and self._types[node.input[0]] in _INTEGERS
+        if counted or node.op_type == 'Range':
             self._from_integers.update(node.output)
             return True
         floats = [n for n in node.input if self._types.get(n) == _FLOAT]
