@@ -333,13 +333,14 @@ def test_quantized_networks() -> None:
     weights = {w.name: numpy_helper.to_array(w) for w in half.graph.initializer}
     # Both sides of a pair scale alike, though one is FP32 and one FP16.
     assert weights['sx'] == weights['sx_half'] and weights['sx'].dtype == np.float32
-    # Weights keep their values, as closely as FP16 itself could hold them.
+    # Weights keep their values as closely as the rounded scales allow.
     before = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
     axes = (3, 1, 1, 1)
     old = before['w'] * before['sw'].reshape(axes).astype(np.float64)
     new = weights['w'] * weights['sw_half'].reshape(axes).astype(np.float64)
     assert np.abs(old - new)[0].max() <= 127 * 0.02 * 2.0**-11
-    assert np.abs(old - new)[1:].max() <= 2.0**-25
+    for channel in (1, 2):
+        assert np.abs(old - new)[channel].max() <= weights['sw_half'][channel] / 2
     assert (weights['w'][0] == before['w'][0]).all()
     same(model)
 
@@ -367,7 +368,7 @@ def test_detectors(name: str, assets: Path, tmp_path: Path) -> None:
     assert half.ByteSize() < 0.56 * model.ByteSize()
     # DETR-like networks list their queries by scores that all but tie: compare what they mean.
     if not name.startswith('deimv2'):
-        pictures = feeds(assets, name, 3)
+        pictures = feeds(assets, name, 2)
         assert difference(run(model, pictures), run(half, pictures)) < 0.02
     if name != 'fastestdet':  # which takes a decoder of the user's own
         onnx.save(half, str(tmp_path / 'half.onnx'))
@@ -379,7 +380,7 @@ def check_detections(float_: Path, half: Path, assets: Path, names: str) -> None
     """What one of them is sure of the other one sees too, at the same place."""
     pipelines = [open_pipeline(path, labels=names) for path in (float_, half)]
     seen = 0
-    for path in sorted((assets / 'data' / 'carnd_images').glob('*.jpg')):
+    for path in sorted((assets / 'data' / 'carnd_images').glob('*.jpg'))[:6]:
         frame = Frame.from_array(cv2.imread(str(path)))
         for one, other in (pipelines, reversed(pipelines)):
             sure = one(frame, Selection(score_threshold=0.5)).detections
@@ -391,11 +392,11 @@ def check_detections(float_: Path, half: Path, assets: Path, names: str) -> None
     assert seen or 'warehouse' in float_.name  # which knows no cars
 
 
-@pytest.mark.parametrize('name', ['yolov8n', 'warehouse'])
+@pytest.mark.parametrize('name', ['fastestdet', 'warehouse'])
 def test_quantized_detectors(name: str, assets: Path, tmp_path: Path) -> None:
     """FP16 adds next to nothing to what INT8 costs."""
     path = model_path(assets, name)
-    pictures = feeds(assets, name, 3)
+    pictures = feeds(assets, name, 2)
     model = onnx.load(str(quantize_naively(path, pictures, tmp_path / 'int8.onnx')))
     half, types = convert(model)
     assert all(types[n.output[0]] == 'FLOAT16' for n in half.graph.node if n.op_type == 'Conv')
