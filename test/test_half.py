@@ -340,7 +340,7 @@ def test_quantized_networks() -> None:
     new = weights['w'] * weights['sw_half'].reshape(axes).astype(np.float64)
     assert np.abs(old - new)[0].max() <= 127 * 0.02 * 2.0**-11
     for channel in (1, 2):
-        assert np.abs(old - new)[channel].max() <= weights['sw_half'][channel] / 2
+        assert np.abs(old - new)[channel].max() <= float(weights['sw_half'][channel]) / 2
     assert (weights['w'][0] == before['w'][0]).all()
     same(model)
 
