@@ -78,9 +78,7 @@ def _list(arguments: argparse.Namespace) -> int:
     table = Table('name', 'model', 'precision', 'device', 'TensorRT', 'MB', 'built', box=SIMPLE)
     for entry in entries:
         m = entry.manifest
-        if entry.fault or m is None:
-            table.add_row(entry.path.stem[:8], entry.fault or 'no manifest')
-        else:
+        if m is not None and not entry.fault:
             table.add_row(
                 entry.path.stem[:8],
                 Path(str(m.model.get('path', ''))).name,
@@ -91,8 +89,11 @@ def _list(arguments: argparse.Namespace) -> int:
                 m.built,
             )
     console = Console(markup=False, emoji=False, highlight=False)
-    if entries:
+    if table.rows:
         console.print(table)
+    for entry in entries:
+        if entry.fault:
+            console.print(f'{entry.path.stem[:8]}: {entry.fault}', soft_wrap=True)
     total = sum(entry.manifest.bytes for entry in entries if entry.manifest) / 1e6
     console.print(f'{len(entries)} engines, {total:.1f} MB, in {cache.folder}')
     return 0
