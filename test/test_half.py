@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from quantized import DETECTORS, difference, feeds, model_path, quantize_naively, run
 
-from trt_perception.build.half import half_scale, to_half
+from trt_perception.build.half import to_half
+from trt_perception.build.half_scales import half_scale
 from trt_perception.core import Frame, Selection
 from trt_perception.core.nms import pairwise_iou
 from trt_perception.runtime.pipeline import open_pipeline

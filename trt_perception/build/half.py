@@ -14,7 +14,6 @@ quantizing and dequantizing alike; weights whose scale FP16 cannot hold closely 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, inliner, numpy_helper, version_converter
 
+from trt_perception.build.half_scales import round_scales
 from trt_perception.core import PerceptionError
 from trt_perception.core.errors import one_line
 
@@ -32,9 +32,6 @@ _LARGEST = float(np.finfo(np.float16).max)
 _SMALLEST = float(np.finfo(np.float16).tiny)
 #: FP16 scales of QuantizeLinear and DequantizeLinear exist from here on.
 _QDQ_OPSET = 19
-#: A scale may move by this before its weights are rounded anew: a quarter of their last step.
-_SCALE_TOLERANCE = 1 / 512
-
 _HEAVY = {
     'Conv', 'ConvTranspose', 'DeformConv', 'Einsum', 'GRU', 'Gemm', 'LSTM', 'MatMul', 'RNN',
     'QuantizeLinear',
@@ -77,7 +74,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
         types = _types(half)
     except Exception as error:  # onnx raises many, of no common base
         raise HalfError(f'the network cannot be converted to FP16: {one_line(error)}') from None
-    _round_scales(half.graph)
+    round_scales(half.graph)
     _Conversion(half, types).run()
     return half
 
@@ -127,55 +124,6 @@ def _constant(attribute: onnx.AttributeProto) -> NDArray[Any] | None:
     return None if kind is None else np.array(value, kind)
 
 
-def _round_scales(graph: onnx.GraphProto) -> None:
-    """Give each scale a value that FP16 holds, and its weights the integers that fit it."""
-    weights = {w.name: w for w in graph.initializer}
-    users = _users(graph.node)
-    for name in {n.input[1] for n in graph.node if n.op_type in ('QuantizeLinear', _DQ)}:
-        if name not in weights or weights[name].data_type != _FLOAT:
-            continue
-        scale = numpy_helper.to_array(weights[name])
-        rounded = half_scale(scale)
-        nodes = users[name]
-        if all(n.op_type == _DQ and n.input[0] in weights for n in nodes):
-            for node in nodes:
-                if len(users[node.input[0]]) == 1:
-                    _rescale(weights[node.input[0]], scale, rounded, _axis(node))
-        weights[name].CopyFrom(numpy_helper.from_array(rounded, name))
-
-
-def half_scale(scale: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scales that FP16 holds exactly: the nearest, or the next larger where that is far off.
-
-    Rounded down that far, the largest values would not fit into eight bits any more.
-    """
-    with np.errstate(over='ignore'):
-        near = scale.astype(np.float16)
-    above = np.where(near < scale, np.nextafter(near, np.float16(np.inf)), near)
-    far = np.abs(near.astype(np.float32) - scale) > _SCALE_TOLERANCE * scale
-    return np.where(near < np.inf, np.where(far, above, near), scale).astype(np.float32)
-
-
-def _rescale(
-    weight: TensorProto, scale: NDArray[np.float32], rounded: NDArray[np.float32], axis: int
-) -> None:
-    if weight.data_type not in (TensorProto.INT8, TensorProto.UINT8):
-        return
-    ratio = np.divide(scale, rounded, out=np.ones_like(scale), where=rounded > 0)
-    if np.all(np.abs(ratio - 1) <= _SCALE_TOLERANCE):
-        return
-    values = numpy_helper.to_array(weight)
-    if ratio.ndim == 1 and values.ndim:
-        ratio = ratio.reshape([-1 if i == axis % values.ndim else 1 for i in range(values.ndim)])
-    limits = np.iinfo(values.dtype)
-    anew = np.clip(np.rint(values * ratio), limits.min, limits.max).astype(values.dtype)
-    weight.CopyFrom(numpy_helper.from_array(anew, weight.name))
-
-
-def _axis(node: onnx.NodeProto) -> int:
-    return next((int(a.i) for a in node.attribute if a.name == 'axis'), 1)
-
-
 class _Conversion:
     """One run over the nodes of a graph, in their order."""
 
@@ -211,7 +159,7 @@ class _Conversion:
                 is_half = kind in half and index not in _SETTINGS.get(node.op_type, ())
                 node.input[index] = self._as(name, _HALF if is_half else _FLOAT)
         for body in _bodies(node):
-            _rename(body, {n: self._as(n, _FLOAT) for n in _outer(body) if n in self._halves})
+            _rename(body, {n: self._as(n, _FLOAT) for n in sorted(_outer(body) & self._halves)})
         for name, kind in zip(node.output, results, strict=True):
             if self._types.get(name) == _FLOAT and kind in half:
                 self._halves.add(name)
@@ -354,14 +302,6 @@ def _rename(body: onnx.GraphProto, names: dict[str, str]) -> None:
 
 def _reads(node: onnx.NodeProto) -> set[str]:
     return set(node.input).union(*(_outer(body) for body in _bodies(node)))
-
-
-def _users(nodes: Iterable[onnx.NodeProto]) -> dict[str, list[onnx.NodeProto]]:
-    users: dict[str, list[onnx.NodeProto]] = defaultdict(list)
-    for node in nodes:
-        for name in _reads(node):
-            users[name].append(node)
-    return users
 
 
 def _replace(field: Any, items: Iterable[Any]) -> None:
