@@ -32,6 +32,7 @@ from trt_perception.runtime.tensorrt.plan import load_plan, made_by
 
 pytest.importorskip('tensorrt_rtx_bindings', reason='TensorRT-RTX is not installed')
 
+from trt_perception.build.engine.background import BackgroundBuild
 from trt_perception.build.engine.builder import BuildCancelledError, Builder, BuildError
 from trt_perception.build.engine.make import Request, make_engine
 from trt_perception.build.engine.progress import Phases
@@ -371,6 +372,32 @@ def test_cancelled(tmp_path: Path, cache: EngineCache) -> None:
         make_engine(Request(read_source(path)), cache, on_progress=on_progress, cancel=cancel)
     assert shares
     assert not list(cache.entries()) and not list(cache.folder.glob('.*.tmp'))
+
+
+def test_in_the_background(tmp_path: Path, cache: EngineCache) -> None:
+    request = Request(read_source(small(tmp_path / 'm.onnx')))
+    build_ = BackgroundBuild(request, cache)
+    engine = build_.result()
+    assert build_.join(0) and build_.seconds > 0
+    assert engine.build is not None and build_.status.share > 0.8 and build_.status.phase
+    engine.path.write_bytes(b'')
+    again = BackgroundBuild(request, cache)
+    assert again.result().build is not None
+    assert [note.endswith('building it anew') for note in again.status.notes] == [True]
+
+
+def test_in_the_background_it_may_stop_or_fail(tmp_path: Path, cache: EngineCache) -> None:
+    source = read_source(small(tmp_path / 'm.onnx'))
+    handle = store.try_lock(cache.lock_path(build(source.path, cache).path))
+    assert handle is not None
+    waiting = BackgroundBuild(Request(source), cache)
+    assert not waiting.join(0.2)  # what it waits for does not come
+    waiting.cancel()
+    with pytest.raises(BuildCancelledError):
+        waiting.result()
+    os.close(handle)
+    with pytest.raises(TuningError, match='has no DLA'):
+        BackgroundBuild(Request(source, device='dla0'), cache).result()
 
 
 def test_phases() -> None:

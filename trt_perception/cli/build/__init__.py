@@ -4,18 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
-import sys
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trt_perception.build.engine.layers import Layer
-    from trt_perception.build.engine.make import Engine, Request
     from trt_perception.build.engine.tuning import Tuning
 
 _DESCRIPTION = """\
@@ -136,8 +130,10 @@ def run(arguments: argparse.Namespace) -> int:
         PerceptionError: the engine cannot be made; the text says why.
     """
     from trt_perception.build.engine.cache import EngineCache
-    from trt_perception.build.engine.make import Request, copy_engine, make_engine
+    from trt_perception.build.engine.make import Request, copy_engine
     from trt_perception.build.engine.source import read_source
+    from trt_perception.cli.build.report import explain, print_layers, print_summary
+    from trt_perception.cli.build.watch import build_watched
     from trt_perception.core.files import check_writable, write_atomically
 
     for path in (arguments.output, Path(arguments.json) if arguments.json not in '-' else None):
@@ -149,21 +145,10 @@ def run(arguments: argparse.Namespace) -> int:
     notes: list[str] = []
     if source.spec is None:
         notes.append(f'the manifest cannot say how to read the outputs: {source.unread}')
-    cache = EngineCache(arguments.cache)
-    with _progress(arguments.model.name) as (on_progress, say):
-
-        def on_note(text: str) -> None:
-            notes.append(text)
-            say(text)
-
-        engine = _stoppable(
-            lambda cancel: make_engine(
-                request, cache, on_note=on_note, on_progress=on_progress, cancel=cancel
-            )
-        )
+    engine = build_watched(request, EngineCache(arguments.cache), notes)
     if arguments.output is not None:
         copy_engine(engine, arguments.output)
-    layers = _explain(request, engine, notes) if arguments.explain else []
+    layers = explain(request, engine, notes) if arguments.explain else []
     log = engine.build.log_layers if engine.build is not None else []
     report = {
         'engine': str(arguments.output or engine.path),
@@ -180,8 +165,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_atomically(Path(arguments.json), text)
     if layers:
-        _print_layers(layers)
-    _print_summary(engine, arguments.output or engine.path, notes)
+        print_layers(layers)
+    print_summary(engine, arguments.output or engine.path, notes)
     return 0
 
 
@@ -200,133 +185,6 @@ def _tuning(arguments: argparse.Namespace) -> Tuning:
         profiling=arguments.profiling,
         batch=arguments.batch,
     )
-
-
-def _stoppable(make: Callable[[threading.Event], Engine]) -> Engine:
-    """Build on a thread of its own, so that Ctrl-C is heard whatever TensorRT is doing."""
-    cancel = threading.Event()
-    outcome: list[Engine | BaseException] = []
-
-    def work() -> None:
-        try:
-            outcome.append(make(cancel))
-        except BaseException as error:  # raised again below
-            outcome.append(error)
-
-    # A daemon: a second Ctrl-C ends the process without waiting for it.
-    thread = threading.Thread(target=work, name='build', daemon=True)
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(0.1)
-    except KeyboardInterrupt:
-        cancel.set()
-        print('stopping', file=sys.stderr)
-        thread.join()
-        raise
-    result = outcome[0]
-    if isinstance(result, BaseException):
-        raise result
-    return result
-
-
-def _explain(request: Request, engine: Engine, notes: list[str]) -> list[Layer]:
-    """The engine's layers where there is a GPU, else the network's; unmet ones first."""
-    from trt_perception.build.engine.builder import Builder
-    from trt_perception.build.engine.layers import engine_layers
-    from trt_perception.build.engine.source import check_precision, network_for
-    from trt_perception.build.engine.tuning import parse_device
-    from trt_perception.runtime.engine import EngineError
-    from trt_perception.runtime.tensorrt.gpu import find_gpu
-    from trt_perception.runtime.tensorrt.plan import load_plan
-
-    if engine.build is not None:
-        layers = engine.build.layers
-    else:
-        source, core = request.source, parse_device(request.device)
-        precision = check_precision(source, request.precision)
-        network = network_for(source, precision)
-        layers = Builder(network, source.path, precision, core, request.tuning, source.spec).layers
-    given = 'layers are those of the network as it was given to the builder'
-    if find_gpu() is None:
-        notes.append(f'{given}: the inspector needs a GPU')
-    else:
-        try:
-            meant = {layer.name for layer in layers if layer.meant_int8}
-            layers = engine_layers(load_plan(engine.path).data, meant)
-        except EngineError as error:
-            notes.append(f'{given}: {error}')
-    return sorted(layers, key=lambda layer: not layer.unmet)
-
-
-@contextlib.contextmanager
-def _progress(
-    name: str,
-) -> Iterator[tuple[Callable[[str, float], None], Callable[[str], None]]]:
-    """A bar with phase and time left, or one line where nobody watches.
-
-    Gives what moves it on, and what prints a line beside it.
-    """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
-    if not console.is_terminal:
-        print(f'building {name}', file=sys.stderr, flush=True)
-        yield lambda phase, share: None, lambda text: print(text, file=sys.stderr, flush=True)
-        return
-    phase_column = TextColumn('{task.description}', markup=False)
-    with Progress(
-        BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), phase_column, console=console
-    ) as progress:
-        task = progress.add_task('', total=1.0)
-        yield (
-            lambda phase, share: progress.update(task, completed=share, description=phase),
-            lambda text: progress.console.print(text),
-        )
-
-
-def _print_layers(layers: list[Layer]) -> None:
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table('layer', 'kind', 'runs in', 'shape or kernel', box=SIMPLE)
-    for layer in layers:
-        precision = f'{layer.precision}, meant: INT8' if layer.unmet else layer.precision
-        table.add_row(layer.name, layer.kind, precision, layer.detail)
-    Console(markup=False, emoji=False, highlight=False).print(table)
-
-
-def _print_summary(engine: Engine, path: Path, notes: list[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    manifest, build = engine.manifest, engine.build
-    table = Table(show_header=False, box=None)
-    table.add_row('engine', str(path))
-    table.add_row('precision', f'{manifest.precision}, {manifest.bytes / 1e6:.1f} MB')
-    table.add_row('built with', manifest.library)
-    table.add_row('for', f'{manifest.gpu} ({manifest.device})')
-    when = f'in {manifest.build_seconds:.1f} s'
-    table.add_row(
-        'built', when if build is not None else f'{manifest.built}, {when}; from the cache'
-    )
-    if manifest.gate is not None:
-        table.add_row('gate', 'passed' if manifest.gate_passed else 'FAILED, accepted all the same')
-    unmet = [layer.name for layer in build.layers if layer.unmet] if build is not None else []
-    if unmet:
-        shown = ', '.join(unmet[:3]) + (', ...' if len(unmet) > 3 else '')
-        table.add_row('in float', f'{len(unmet)} layers that were meant for INT8: {shown}')
-    for note in notes:
-        table.add_row('note', note)
-    Console(markup=False, emoji=False, highlight=False).print(table)
 
 
 def _batch(text: str) -> tuple[int, ...]:
