@@ -26,6 +26,7 @@ from trt_perception.build.engine import differences, store
 from trt_perception.build.engine.cache import EngineCache, check, default_folder, key_of
 from trt_perception.build.engine.source import SourceError, network_for, read_source
 from trt_perception.build.engine.tuning import Tuning, TuningError
+from trt_perception.core import PerceptionError
 from trt_perception.core.files import FileError
 from trt_perception.runtime.tensorrt.manifest import manifest_path, read_manifest
 from trt_perception.runtime.tensorrt.plan import load_plan, made_by
@@ -38,12 +39,6 @@ from trt_perception.build.engine.make import Request, make_engine
 from trt_perception.build.engine.progress import Phases
 
 COMMAND = [sys.executable, '-m', 'trt_perception.cli.main']
-
-
-@pytest.fixture(autouse=True)
-def one_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Building for four takes twice as long and shows nothing more."""
-    monkeypatch.setattr(differences, '_RTX_TARGETS', ('SM86',))
 
 
 @pytest.fixture(scope='module')
@@ -342,7 +337,7 @@ def test_no_model(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / 'm.onnx'
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(SourceError, match='is not a'):
+    with pytest.raises(PerceptionError, match='is not a'):
         read_source(path)
 
 
@@ -459,12 +454,10 @@ def test_a_deleted_lock_keeps_nobody_out_and_nobody_in(tmp_path: Path) -> None:
 BUILDING_FOREVER = """
 import sys
 from pathlib import Path
-from trt_perception.build.engine import differences
 from trt_perception.build.engine.cache import EngineCache
 from trt_perception.build.engine.make import Request, make_engine
 from trt_perception.build.engine.source import read_source
 
-differences._RTX_TARGETS = ('SM86',)
 request = Request(read_source(Path(sys.argv[1])))
 cache = EngineCache(Path(sys.argv[2]))
 while True:

@@ -346,6 +346,21 @@ def test_quantized_networks() -> None:
     assert difference(run(model, IMAGE), run(widened(half), IMAGE)) < 0.01
 
 
+@pytest.mark.parametrize('domain', ['', 'TRT'])
+def test_quantized_networks_with_a_plugin(domain: str) -> None:
+    """TensorRT's plugins are no operators of ONNX, and may yet go by its domain."""
+    model = quantized()
+    model.graph.node.append(helper.make_node('EfficientNMS_TRT', ['y'], ['n'], domain=domain))
+    model.graph.output.append(helper.make_tensor_value_info('n', TensorProto.INT32, (1, 1)))
+    if domain:
+        model.opset_import.append(helper.make_opsetid(domain, 1))
+    half = to_half(model)
+    assert {o.domain for o in half.opset_import} == {'', domain}
+    (plugin,) = [n for n in half.graph.node if n.op_type == 'EfficientNMS_TRT']
+    assert (plugin.domain, list(plugin.input), list(plugin.output)) == (domain, ['y'], ['n'])
+    assert any(n.op_type == 'Conv' and n.input[0] == 'a' for n in half.graph.node)
+
+
 @given(st.floats(min_value=2.0**-40, max_value=60000, width=32))
 def test_scales(scale: float) -> None:
     (rounded,) = half_scale(np.array([scale], np.float32))

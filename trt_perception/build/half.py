@@ -32,6 +32,7 @@ _LARGEST = float(np.finfo(np.float16).max)
 _SMALLEST = float(np.finfo(np.float16).tiny)
 #: FP16 scales of QuantizeLinear and DequantizeLinear exist from here on.
 _QDQ_OPSET = 19
+_FOREIGN = 'trt_perception.foreign'
 _HEAVY = {
     'Conv', 'ConvTranspose', 'DeformConv', 'Einsum', 'GRU', 'Gemm', 'LSTM', 'MatMul', 'RNN',
     'QuantizeLinear',
@@ -83,7 +84,17 @@ def _raised(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     given = _opset(model)
     if given >= opset:
         return model
+    # The converter stops at operators that it does not know, TensorRT's plugins: they go unseen.
+    foreign = [n for n in model.graph.node if not n.domain and not onnx.defs.has(n.op_type)]
+    for node in foreign:
+        node.domain = _FOREIGN
+    if foreign:
+        model.opset_import.append(helper.make_opsetid(_FOREIGN, 1))
     raised = version_converter.convert_version(model, opset)
+    for node in raised.graph.node:
+        if node.domain == _FOREIGN:
+            node.domain = ''
+    _replace(raised.opset_import, [o for o in raised.opset_import if o.domain != _FOREIGN])
     # What is no part of the graph's meaning does not survive the conversion.
     del raised.metadata_props[:]
     raised.metadata_props.extend(model.metadata_props)

@@ -66,7 +66,6 @@ def read_source(path: Path, labels: str = '') -> Source:
     try:
         model = onnx.load(str(path))
         apart = any(w.data_location == TensorProto.EXTERNAL for w in _stored(path))
-        onnx.checker.check_model(model)
     except Exception as error:  # protobuf's own errors share no base class
         raise SourceError(
             f"model '{path}' is not a readable ONNX file: {one_line(error)}"
