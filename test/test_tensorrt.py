@@ -207,6 +207,9 @@ class Flags:
     def set_flag(self, flag: str) -> None:
         self.flags.add(flag)
 
+    def clear_flag(self, flag: str) -> None:
+        self.flags.discard(flag)
+
 
 def test_version_compatible(monkeypatch: pytest.MonkeyPatch) -> None:
     flags = SimpleNamespace(VERSION_COMPATIBLE='vc')
@@ -217,6 +220,28 @@ def test_version_compatible(monkeypatch: pytest.MonkeyPatch) -> None:
     rtx(monkeypatch, BuilderFlag=flags)
     with pytest.raises(TuningError, match='makes no version compatible engines'):
         differences.set_version_compatible(config)
+
+
+def test_fp32_is_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Flags()
+    config.flags |= {'tf32', 'debug'}
+    trt(monkeypatch, '12.0.0', BuilderFlag=SimpleNamespace())
+    differences.forbid_tf32(config)
+    assert config.flags == {'tf32', 'debug'}
+    trt(monkeypatch, '10.3.0', BuilderFlag=SimpleNamespace(TF32='tf32'))
+    differences.forbid_tf32(config)
+    assert config.flags == {'debug'}
+
+
+def test_rtx_multiplies_in_tf32_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip('tensorrt_rtx_bindings')
+    from trt_perception.runtime.tensorrt.log import Log
+
+    log = Log()
+    config = api.Builder(log).create_builder_config()
+    assert config.get_flag(api.BuilderFlag.TF32)
+    differences.forbid_tf32(config)
+    assert not config.get_flag(api.BuilderFlag.TF32)
 
 
 DLA = {

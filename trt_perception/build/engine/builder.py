@@ -91,6 +91,7 @@ class Builder:
         self._parser = parser  # weights of the network live in it
         self.layers = network_layers(self._network)
         differences.set_target(self._config)
+        differences.forbid_tf32(self._config)
         differences.set_wishes(self._config, tuning)
         self._set_shapes(tuning.batch, spec)
         self._timings: trt.ITimingCache | None = None

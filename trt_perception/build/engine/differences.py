@@ -58,6 +58,13 @@ def _rtx_targets() -> tuple[str, ...]:
     return tuple(name for name in _RTX_TARGETS if hasattr(capabilities, name))
 
 
+def forbid_tf32(config: trt.IBuilderConfig) -> None:
+    """All releases multiply FP32 in TF32, with the digits of FP16, unless told not to."""
+    flag = getattr(trt.BuilderFlag, 'TF32', None)
+    if flag is not None:
+        config.clear_flag(flag)
+
+
 def keeps_timings() -> bool:
     """Whether a timing cache does anything: TensorRT-RTX times on the device, at run time."""
     return not library().is_rtx
