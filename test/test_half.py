@@ -12,6 +12,7 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from models import LAYOUTS, constant_detector
 from onnx import TensorProto, helper, numpy_helper
 from quantized import DETECTORS, difference, feeds, model_path, quantize_naively, run, widened
 
@@ -301,6 +302,21 @@ def test_fp16_models_stay() -> None:
     )
     half, _ = convert(model)
     assert [n.op_type for n in half.graph.node] == ['Conv']
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float16'])
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_what_makes_boxes_stays(layout: str, dtype: str, tmp_path: Path) -> None:
+    """Networks without a convolution, one with a loop around its matrix products."""
+    path = constant_detector(tmp_path / 'm.onnx', layout=layout, dtype=dtype, work=2)
+    model = onnx.load(str(path))
+    half, _ = convert(model)
+    feed = {'images': np.zeros((1, 3, 64, 64), dtype)}
+    if layout == 'detr_end_to_end':
+        feed['orig_target_sizes'] = np.array([[64, 64]])
+    for before, after in zip(run(model, [feed])[0], run(half, [feed])[0], strict=True):
+        assert before.dtype == after.dtype
+        assert (before == after).all()
 
 
 SCALE = np.array([0.02, 3e-6, 1e-9], np.float32)
