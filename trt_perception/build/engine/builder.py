@@ -60,7 +60,7 @@ class Builder:
         path: Path,
         precision: Precision,
         dla_core: int | None = None,
-        tuning: Tuning = Tuning(),  # noqa: B008
+        tuning: Tuning = Tuning(),
         spec: ModelSpec | None = None,
     ) -> None:
         """Parse and check.

@@ -42,7 +42,7 @@ class Request:
     source: Source
     precision: Precision | None = None
     device: str = 'gpu'
-    tuning: Tuning = Tuning()  # noqa: RUF009
+    tuning: Tuning = Tuning()
     accept: bool = False
 
 
