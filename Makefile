@@ -33,6 +33,12 @@ option = $(if $($1),--$2 '$($1)')
 DEMO = $(call option,MODEL,model) $(call option,INPUT,input) $(call option,OUTPUT,output) \
 	$(call option,LABELS,labels)
 
+# TensorRT's types, for mypy alone: among the packages they would pass for TensorRT itself, and what
+# they ask for is on no public index. Five lines of them are no Python.
+STUBS = $(PIP) install -c $(PINS) --no-deps --upgrade --target $(VENV)/stubs tensorrt-stubs && \
+	sed -i -e 's/, in: /, in_: /' -e 's/channel_axis: int) -> IScale/channel_axis: int = ...) -> IScale/' \
+		$(VENV)/stubs/tensorrt_bindings/tensorrt.pyi
+
 .NOTPARALLEL:
 .PHONY: help demo training test test-training lint clean check setup.bash
 
@@ -92,6 +98,7 @@ $(VENV)/interfaces.stamp: $(VENV)/desk.stamp $(INTERFACES)
 $(VENV)/test.stamp: $(VENV)/desk.stamp tools/desk/requirements-test.txt $(PINS)
 	@echo 'Installing what the tests need into $(VENV)'
 	@$(PIP) install -c $(PINS) -r tools/desk/requirements-test.txt
+	@$(STUBS)
 	@touch $@
 
 $(VENV)/training.stamp: $(VENV)/desk.stamp tools/desk/requirements-training.txt $(PINS)

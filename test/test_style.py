@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -13,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
+#: TensorRT's types, which must not lie among the packages; see the Makefile.
+STUBS = Path(sys.prefix) / 'stubs'
 
 # No place for a comment, or nothing in them.
 BARE = {'.csv', '.gif', '.jpg', '.json', '.mp4', '.onnx', '.png'}
@@ -23,7 +26,10 @@ def check(module: str, *command: str | Path) -> None:
     """Run a tool on the checkout; a robot that has only the package may lack it."""
     if importlib.util.find_spec(module) is None:
         pytest.skip(f'{module} is not installed')
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, 'MYPYPATH': str(STUBS)}, capture_output=True,
+        text=True, timeout=240,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -41,7 +47,27 @@ def test_types() -> None:
         found = int(version(package).partition('.')[0])
         if found < oldest:
             pytest.skip(f'types are checked with {package} {oldest} or newer, and this is {found}')
+    if not STUBS.is_dir():
+        pytest.skip(f'tensorrt-stubs is not in {STUBS}')
     check('mypy', sys.executable, '-m', 'mypy')
+
+
+def test_tensorrt_s_types_are_known(tmp_path: Path) -> None:
+    """Else the names of `runtime.tensorrt.api` would pass whatever they are."""
+    if not STUBS.is_dir():
+        pytest.skip(f'tensorrt-stubs is not in {STUBS}')
+    (tmp_path / 'a.py').write_text(
+        'from trt_perception.runtime.tensorrt import api as trt\n'
+        'good: trt.BuilderFlag = trt.BuilderFlag.GPU_FALLBACK\n'
+        'bad = trt.BuilderFlag.NO_SUCH_FLAG\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-m', 'mypy', '--config-file', ROOT / 'pyproject.toml', tmp_path / 'a.py'],
+        cwd=ROOT, env={**os.environ, 'MYPYPATH': f'{STUBS}:{ROOT}'}, capture_output=True, text=True,
+        timeout=240,
+    )  # fmt: skip
+    errors = [line for line in done.stdout.splitlines() if ': error:' in line]
+    assert len(errors) == 1 and 'a.py:3' in errors[0] and 'NO_SUCH_FLAG' in errors[0]
 
 
 def test_floors() -> None:
