@@ -30,9 +30,10 @@ pytest.importorskip('rclpy')
 from vision_msgs.msg import Detection2DArray, LabelInfo
 from world import LATCHED, Camera, World, picture
 
+from trt_perception.ros.domain import free_domain
+
 DOCUMENT = ROOT / 'docs' / 'custom_detector.md'
 CLASSES = ('pallet', 'barrel', 'traffic_cone', 'person', 'fiducial_board', 'forklift')
-DOMAIN = os.getpid() % 100 + 1
 
 pytestmark = pytest.mark.skipif(
     Path(sys.prefix).parent != ROOT / '.venv', reason='it is about the desk that make sets up'
@@ -84,18 +85,17 @@ class Terminal:
             'PATH': os.pathsep.join([str(ros2.parent), *path]),
             # Of the environment that this test runs in, whatever the defaults are.
             'MAKEFLAGS': f'ROS_DISTRO={distro} PYTHON={python}',
-            'ROS_DOMAIN_ID': str(DOMAIN),
             'CUDA_VISIBLE_DEVICES': '',
             'OMP_NUM_THREADS': '1',  # see conftest.py
         }
 
-    def start(self, text: str) -> subprocess.Popen[str]:
+    def start(self, text: str, **env: str) -> subprocess.Popen[str]:
         """Type some lines; the first that fails ends it."""
         ready = '' if 'setup.bash' in text else 'source .venv/setup.bash\n'
         return subprocess.Popen(
             ['bash', '-euc', ready + text],
             cwd=ROOT,
-            env=self._env,
+            env=self._env | env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -185,7 +185,12 @@ def test_from_nothing_to_a_node(terminal: Terminal) -> None:
 def run_node(terminal: Terminal, texts: Sequence[str]) -> None:
     """Start the node as it is written; it detects in what a camera publishes, until Ctrl-C."""
     (text,) = texts
-    world, node = World(DOMAIN), terminal.start(text)
+    with free_domain() as domain:
+        world, node = World(domain), terminal.start(text, ROS_DOMAIN_ID=str(domain))
+        see_it_work(world, node)
+
+
+def see_it_work(world: World, node: subprocess.Popen[str]) -> None:
     try:
         labels = world.subscribe(LabelInfo, '/label_info', LATCHED)
         detections = world.subscribe(Detection2DArray, '/detections')
