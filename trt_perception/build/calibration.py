@@ -18,6 +18,8 @@ from trt_perception.core.files import write_atomically
 from trt_perception.replay.sources import Source, SourceError, TimedFrame, open_source
 from trt_perception.runtime.host.color import to_bgr
 
+#: Of the note in a quantized model's metadata_props: what it was calibrated with, as JSON.
+CALIBRATION_KEY = 'trt_perception.calibration'
 #: Frames to calibrate with, unless told otherwise. Ranges hardly move beyond; time grows with it.
 FRAMES = 128
 #: Fewer leave it to chance whether the ranges hold for what the robot sees tomorrow.

@@ -13,16 +13,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from trt_perception.build.calibration import CALIBRATION_KEY
 from trt_perception.build.engine.tuning import Precision
 from trt_perception.build.half import to_half
 from trt_perception.core import ModelSpec, PerceptionError, SpecError
 from trt_perception.core.errors import one_line
 from trt_perception.core.files import is_file, sha256
+from trt_perception.runtime.gate_result import METADATA_KEY
 from trt_perception.runtime.model_file import load_spec
-
-#: Notes in an ONNX file, JSON: what the accuracy gate found, and how the model was calibrated.
-GATE = 'trt_perception.gate'
-CALIBRATION = 'trt_perception.calibration'
 
 
 class SourceError(PerceptionError):
@@ -82,8 +80,8 @@ def read_source(path: Path, labels: str = '') -> Source:
         file_hash,
         hashlib.sha256(model.SerializeToString()).hexdigest() if apart else file_hash,
         any(n.op_type == 'QuantizeLinear' for n in model.graph.node),
-        _note(notes, GATE, path),
-        _note(notes, CALIBRATION, path),
+        _note(notes, METADATA_KEY, path),
+        _note(notes, CALIBRATION_KEY, path),
         spec,
         unread,
     )
