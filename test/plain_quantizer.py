@@ -49,7 +49,6 @@ def quantize(
     method: str = 'auto',
     on_progress: Progress = lambda phase, share: None,
     score: Callable[[onnx.ModelProto], float] | None = None,
-    judge: Callable[[onnx.ModelProto], bool] = lambda model: True,
     threads: int = 0,
     floats: Callable[[list[str]], list[str]] = lambda names: [],
     ruin: bool = False,
@@ -101,5 +100,4 @@ def quantize(
         CurvePoint(1.0, 0.9, ()),
         CurvePoint(whole.int8_share, 0.97, tuple(sorted(kept)), score and score(quantized)),
     )
-    judge(quantized)
     return Quantization(quantized, 'minmax', {'minmax': 0.9}, layers, curve)

@@ -24,7 +24,6 @@ from trt_perception.build.quantization.network import Network
 from trt_perception.build.quantization.planning import make_plan
 from trt_perception.build.quantization.quantize import quantize
 from trt_perception.build.quantization.ranges import METHODS
-from trt_perception.build.quantization.result import CurvePoint
 from trt_perception.build.quantization.rounding import observe_moments, rounded
 from trt_perception.build.quantization.scaling import choose
 from trt_perception.build.quantization.weights import quantized, scales
@@ -422,11 +421,6 @@ def test_agreement() -> None:
     assert agreement([one], [detections((0, 0.8, 0), (50, 0.4, 1), (80, 0.3, 0))]) < 0.81
 
 
-def test_points_are_held_against_the_score_where_there_is_one() -> None:
-    assert CurvePoint(1, 0.7, ()).kept == 0.7
-    assert CurvePoint(1, 0.7, (), 0.99).kept == 0.99
-
-
 @pytest.fixture
 def colors() -> tuple[onnx.ModelProto, ModelSpec, list[Frame]]:
     """A detector of one box whose class is the colour of the picture, with two convolutions."""
@@ -495,37 +489,30 @@ def test_a_detector_is_quantized_and_a_rerun_measures_nothing(
     assert measured.resumed == Measurements(file, 'q').resumed
 
 
-def test_layers_leave_int8_until_the_target_holds(
-    colors: tuple[onnx.ModelProto, ModelSpec, list[Frame]],
-) -> None:
-    model, spec, pictures = colors
-
-    def score(candidate: onnx.ModelProto) -> float:
-        return 0.0 if any(n.op_type == 'QuantizeLinear' for n in candidate.graph.node) else 1.0
-
-    done = quantize(model, spec, pictures, Measurements(), score=score, method='minmax')
-    assert done.int8_share == 0
-    assert [point.score for point in done.curve][-1] == 1
-    assert all(not layer.int8 and layer.reason for layer in done.layers)
-    assert list(done.methods) == ['minmax']
-
-
-def test_while_the_judge_refuses_more_stays_in_float(
+def test_layers_leave_int8_until_the_target_is_met(
     colors: tuple[onnx.ModelProto, ModelSpec, list[Frame]],
 ) -> None:
     model, spec, pictures = colors
     asked = []
 
-    def judge(candidate: onnx.ModelProto) -> bool:
+    def score(candidate: onnx.ModelProto) -> float:
         asked.append(sum(n.op_type == 'QuantizeLinear' for n in candidate.graph.node))
-        return asked[-1] < 2
+        return 1 - asked[-1] / 10
 
-    done = quantize(model, spec, pictures, Measurements(), judge=judge, method='minmax', target=0.5)
+    done = quantize(model, spec, pictures, Measurements(), score=score, method='minmax', target=0.9)
     assert asked == [2, 1]
     assert 0 < done.int8_share < 1
-    # Nothing pleases this one; the last that it saw is given.
+    assert [point.score for point in done.curve] == [0.8, 0.9]
+    assert [layer.reason == '' for layer in done.layers] == [layer.int8 for layer in done.layers]
+    assert list(done.methods) == ['minmax']
+
+
+def test_where_nothing_meets_the_target_nothing_is_in_int8(
+    colors: tuple[onnx.ModelProto, ModelSpec, list[Frame]],
+) -> None:
+    model, spec, pictures = colors
     done = quantize(
-        model, spec, pictures, Measurements(), judge=lambda _: False, method='minmax', target=0.5
+        model, spec, pictures, Measurements(), score=lambda _: 0.0, method='minmax', target=0.9
     )
     assert done.int8_share == 0
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,15 +22,14 @@ from trt_perception.core import Detections
 #: Frames that suffice to tell layers apart; the rest is for ranges and for the whole.
 _SENSITIVITY_FRAMES = 8
 #: Shares of the multiply-adds that may stay in float. All cheap ones are tried; dearer ones only
-#: until the target holds.
+#: while the target is missed.
 _CHEAP = (0.0, 0.005, 0.01, 0.02, 0.03, 0.045, 0.06, 0.08, 0.1)
 _DEAR = (0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 #: Agreement that leaving all multiply-adds in float would have to bring to be worth it: speed has a
-#: price in accuracy, within the target.
+#: price in accuracy.
 _WORTH = 0.4
 
 Score = Callable[[onnx.ModelProto], float]
-Judge = Callable[[onnx.ModelProto], bool]
 
 
 def sensitivities(
@@ -84,7 +84,7 @@ class Mixtures:
 
         Args:
             order: all layers, first those that leave INT8 first.
-            score: what the target is held against; None: the agreement.
+            score: what the target is held against, asked only of what may be taken; None: nothing.
             name: of the plan, under which figures are kept.
         """
         self._network = network
@@ -99,21 +99,18 @@ class Mixtures:
         """The network in this mixture."""
         return self._network.with_int8(self._plan, set(self._network.layers) - set(point.floats))
 
-    def choose(self, target: float, judge: Judge, on_progress: Progress) -> CurvePoint:
-        """The best bargain that keeps the target; while the judge refuses it, more in float.
+    def choose(self, target: float, on_progress: Progress) -> CurvePoint:
+        """The best bargain; while its score misses the target, more in float.
 
         Returns:
-            What the judge accepts, else what it saw last.
+            What met the target, else what was asked last.
         """
         for number, share in enumerate(_CHEAP):
             on_progress('mix', number / len(_CHEAP))
             self._measure(share)
+        point = max(self.curve, key=lambda p: p.agreement + _WORTH * p.int8_share)
         dear = list(_DEAR)
-        while dear and not any(point.kept >= target for point in self.curve):
-            on_progress('mix', 1.0)
-            self._measure(dear.pop(0))
-        point = self._bargain(target)
-        while not judge(self.model(point)):
+        while not self._enough(point, target):
             while dear and not self._further(point):
                 on_progress('mix', 1.0)
                 self._measure(dear.pop(0))
@@ -121,6 +118,14 @@ class Mixtures:
                 break
             point = max(further, key=lambda p: p.int8_share)
         return point
+
+    def _enough(self, point: CurvePoint, target: float) -> bool:
+        """Ask for the score, and note it."""
+        if self._score is None:
+            return True
+        score = self._score(self.model(point))
+        self.curve[self.curve.index(point)] = dataclasses.replace(point, score=score)
+        return score >= target
 
     def _further(self, point: CurvePoint) -> list[CurvePoint]:
         """Those that were measured with more in float."""
@@ -137,17 +142,7 @@ class Mixtures:
         model = self.model(point)
         key = hashlib.sha256('\n'.join((self._name, *floats)).encode()).hexdigest()[:16]
         agreed = self._measured.get(f'agreement {key}', partial(self._network.agreement, model))
-        score = None
-        if self._score is not None:
-            score = self._measured.get(f'score {key}', partial(self._score, model))
-        self.curve.append(CurvePoint(point.int8_share, agreed, floats, score))
-
-    def _bargain(self, target: float) -> CurvePoint:
-        """Of what keeps the target, agreement for speed; else what keeps most."""
-        enough = [point for point in self.curve if point.kept >= target]
-        if not enough:
-            return max(self.curve, key=lambda point: point.kept)
-        return max(enough, key=lambda point: point.agreement + _WORTH * point.int8_share)
+        self.curve.append(CurvePoint(point.int8_share, agreed, floats))
 
 
 def _within(order: Sequence[str], macs: Mapping[str, int], allowed: float) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ from trt_perception.build.quantization.graph import prepare
 from trt_perception.build.quantization.local import correct_biases, local_errors
 from trt_perception.build.quantization.measurements import Measurements
 from trt_perception.build.quantization.mixing import (
-    Judge,
     Mixtures,
     Score,
     float_first,
@@ -38,7 +37,6 @@ def quantize(
     method: str = 'auto',
     on_progress: Progress = lambda phase, share: None,
     score: Score | None = None,
-    judge: Judge = lambda model: True,
     threads: int = 0,
 ) -> Quantization:
     """Put all layers that bear it in INT8.
@@ -48,13 +46,12 @@ def quantize(
         spec: of the model: frames are preprocessed and outputs read as at run time.
         frames: to calibrate with, such as the camera will give.
         measured: keeps the figures that take long.
-        target: share of the float model's quality to keep, 0..1.
+        target: score that is to be met, 0..1.
         method: of the ranges (`METHODS`), or ``auto`` for the one that agrees best.
         on_progress: told the phase and how much of it is done, 0..1; may raise to stop.
-        score: what the target is held against, as a share of the float model's; by default the
-            agreement on the calibration frames.
-        judge: has the last word on what was chosen, on frames that nothing was chosen by; while it
-            refuses, more is left in float.
+        score: quality of a model as a share of the float model's, on frames that nothing else is
+            chosen by. Asked of what is chosen; while it misses the target, more is left in float.
+            None: the best bargain is taken unasked.
         threads: of ONNX Runtime; 0 takes one a core.
 
     Raises:
@@ -80,7 +77,7 @@ def quantize(
     costs = sensitivities(network, plan, chosen, measured, on_progress)
     order = float_first(network, costs, errors)
     mixtures = Mixtures(network, plan, order, score, measured, chosen)
-    point = mixtures.choose(target, judge, on_progress)
+    point = mixtures.choose(target, on_progress)
     return Quantization(
         mixtures.model(point),
         chosen,

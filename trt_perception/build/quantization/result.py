@@ -57,19 +57,13 @@ class CurvePoint:
         int8_share: of the multiply-adds, 0..1.
         agreement: with the float model on the calibration frames, 0..1.
         floats: names of the layers in float.
-        score: what the target is held against, as a share of the float model's; None where that is
-            the agreement.
+        score: what the gate found, as a share of the float model's; None where it was not asked.
     """
 
     int8_share: float
     agreement: float
     floats: tuple[str, ...]
     score: float | None = None
-
-    @property
-    def kept(self) -> float:
-        """What the target is held against: the score, or the agreement where there is none."""
-        return self.agreement if self.score is None else self.score
 
 
 @dataclass(frozen=True)

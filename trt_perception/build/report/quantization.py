@@ -148,7 +148,7 @@ class QuantizeRun:
         for p in curve:
             told = f'{100 * p.int8_share:.1f} % in INT8: agreement {p.agreement:.4f}'
             if p.score is not None:
-                told += f', detections in common {p.score:.4f}'
+                told += f', the gate found {p.score:.4f}'
             told += f'; {len(p.floats)} layers in float'
             points.append(charts.Point(p.int8_share, p.agreement, told))
         return page.section(

