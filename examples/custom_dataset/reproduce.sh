@@ -13,3 +13,8 @@ python3 "$here/train.py" --train "$out/data/train" --validation "$out/data/calib
 python3 "$here/export.py" "$out/training/model.pt" "$out/warehouse.onnx"
 python3 "$here/card.py" "$out/warehouse.onnx" "$out/data/test" | tee "$out/card.md"
 python3 "$here/card.py" "$out/warehouse.onnx" "$out/data/test" --limit 100 | tee -a "$out/card.md"
+python3 -m trt_perception.cli.main quantize "$out/warehouse.onnx" \
+    --calibration "$out/data/calibration/images" \
+    --eval "$out/data/test/instances.json" --images "$out/data/test/images"
+python3 "$here/card.py" "$out/warehouse_int8.onnx" "$out/data/test" | tee -a "$out/card.md"
+python3 "$here/card.py" "$out/warehouse_int8.onnx" "$out/data/test" --limit 100 | tee -a "$out/card.md"

@@ -173,6 +173,8 @@ def test_from_nothing_to_a_node(terminal: Terminal) -> None:
 
     printed = terminal.type(commands(6))
     assert 'mAP50' in printed and '| 32 pictures |' in printed
+    assert load_spec(folder / 'detector_int8.onnx').class_names == CLASSES
+    assert (folder / 'detector_int8.quantize' / 'report.html').is_file()
     # Little was learnt, but something: an untrained network finds nothing at all.
     (mean,) = re.findall(r'^\| all \| \d+ \| ([\d.]+)', printed, re.MULTILINE)
     assert float(mean) > 0.005
