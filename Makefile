@@ -28,8 +28,9 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE LD_LIBRARY_PATH
 endif
 RUN := ROS_DISTRO=$(ROS_DISTRO) PYTHONPATH= AMENT_PREFIX_PATH='$(CURDIR)/$(VENV)' \
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin
-# What is not given is left to the command: it knows the defaults.
-option = $(if $($1),--$2 '$($1)')
+# What is not given is left to the command: it knows the defaults. What is given is taken as it is,
+# quotes and dollars too.
+option = $(if $(value $1),--$2 '$(subst ','\'',$(value $1))')
 DEMO = $(call option,MODEL,model) $(call option,INPUT,input) $(call option,OUTPUT,output) \
 	$(call option,LABELS,labels)
 

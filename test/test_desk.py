@@ -7,6 +7,7 @@ import ast
 import itertools
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -146,6 +147,13 @@ def test_demo_passes_on_what_is_given_and_nothing_else() -> None:
             assert code == 0
             wanted = ' '.join(f"{options[name]} 'a b'" for name in given)
             assert ' '.join(lines[-1].partition('trt-perception demo')[2].split()) == wanted
+
+
+def test_demo_passes_on_any_name_of_a_file() -> None:
+    name = """it's "$HOME" of $x $$ `a` \\ ü.onnx"""
+    code, lines = make('--dry-run', 'demo', f'MODEL={name}')
+    assert code == 0
+    assert shlex.split(lines[-1].partition('trt-perception demo')[2]) == ['--model', name]
 
 
 def test_a_shell_is_set_up_as_make_itself_is(tmp_path: Path) -> None:
