@@ -54,8 +54,10 @@ class Bench:
         on_frame: Callable[[], None] = lambda: None,
     ) -> None:
         """Show tensors of each frame."""
-        session = open_model(with_outputs(model, names), self.threads)
         given = list(dict.fromkeys(names))
+        if not given:
+            return  # ONNX Runtime takes none for all
+        session = open_model(with_outputs(model, given), self.threads)
         for feeds in self.inputs():
             see(dict(zip(given, session.run(given, feeds), strict=True)) | feeds)
             on_frame()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,11 @@ from trt_perception.core.errors import one_line
 OPSET = 17
 #: The version of the file format that came with it.
 IR_VERSION = 8
+_QUANTIZED = {
+    'QuantizeLinear', 'DequantizeLinear', 'DynamicQuantizeLinear', 'QLinearConv', 'QLinearMatMul',
+    'ConvInteger', 'MatMulInteger',
+}  # fmt: skip
+_HALVES = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
 
 
 class QuantizationError(PerceptionError):
@@ -32,15 +37,27 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     batch normalisation merged into the convolution before it, every node with a name.
 
     Raises:
-        QuantizationError: it is quantized already, or cannot be brought to that form.
+        QuantizationError: it is quantized already or in FP16, or cannot be brought to that form.
     """
     operators = {n.op_type for n in model.graph.node}
-    if found := operators & {'QuantizeLinear', 'DynamicQuantizeLinear', 'QLinearConv'}:
+    if found := operators & _QUANTIZED:
         raise QuantizationError(
             f'the model is quantized already ({", ".join(sorted(found))}); give the float model'
         )
+    if any(w.data_type in _HALVES for w in _constants(model.graph)):
+        raise QuantizationError(
+            'the model has weights in 16 bits; give it in FP32: what does not become INT8 becomes'
+            ' FP16 in the engine'
+        )
     metadata = list(model.metadata_props)
-    model = _folded(_converted_up(model))
+    given = onnx.ModelProto()
+    given.CopyFrom(model)
+    # Weights that are inputs too could be replaced by who runs the model; nobody does.
+    weights = {w.name for w in given.graph.initializer}
+    for value in [v for v in given.graph.input if v.name in weights]:
+        given.graph.input.remove(value)
+    given.ir_version = max(given.ir_version, IR_VERSION)
+    model = _folded(_converted_up(given))
     del model.metadata_props[:]
     model.metadata_props.extend(metadata)
     used = {n.domain for n in model.graph.node}
@@ -54,11 +71,6 @@ def _converted_up(model: onnx.ModelProto) -> onnx.ModelProto:
     version = next((e.version for e in model.opset_import if e.domain in ('', 'ai.onnx')), 0)
     if version >= OPSET:
         return model
-    # Files of IR version 3 list the weights among the inputs; the converter wants them apart.
-    weights = {w.name for w in model.graph.initializer}
-    for value in [v for v in model.graph.input if v.name in weights]:
-        model.graph.input.remove(value)
-    model.ir_version = max(model.ir_version, IR_VERSION)
     try:
         return onnx.version_converter.convert_version(model, OPSET)
     except Exception as error:  # RuntimeError or one of its own, by version
@@ -75,24 +87,38 @@ def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / 'folded.onnx'
-        options.optimized_model_filepath = str(path)
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / 'folded.onnx'
+            options.optimized_model_filepath = str(path)
             onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=['CPUExecutionProvider']
             )
-        except Exception as error:  # ONNX Runtime's errors share no public base class
-            raise QuantizationError(f'ONNX Runtime refuses the model: {one_line(error)}') from None
-        return onnx.load(str(path))
+            return onnx.load(str(path))
+    except OSError as error:
+        raise QuantizationError(
+            f'the folder for temporary files cannot be used: {one_line(error)}; name another one in'
+            ' TMPDIR'
+        ) from None
+    except Exception as error:  # ONNX Runtime's errors share no public base class
+        raise QuantizationError(f'ONNX Runtime refuses the model: {one_line(error)}') from None
 
 
 def _name_nodes(model: onnx.ModelProto) -> None:
-    taken: set[str] = set()
+    taken = {n.name for n in model.graph.node}
+    seen: set[str] = set()
     for number, node in enumerate(model.graph.node):
-        if not node.name or node.name in taken:
-            node.name = f'{node.op_type}_{number}'
-        taken.add(node.name)
+        if not node.name or node.name in seen:
+            node.name = _free(f'{node.op_type}_{number}', taken)
+        seen.add(node.name)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """This name or one like it that is not taken; it is taken then."""
+    while name in taken:
+        name += '_'
+    taken.add(name)
+    return name
 
 
 class Graph:
@@ -100,32 +126,36 @@ class Graph:
 
     Attributes:
         model: the copy.
-        weights: constant tensors by name, as arrays; change them by `set_weight`.
+        weights: constant tensors by name, as arrays.
+        consumers: of each tensor, the nodes that take it, also those whose bodies do.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = onnx.ModelProto()
         self.model.CopyFrom(model)
         graph = self.model.graph
-        self._initializers = {w.name: w for w in graph.initializer}
         self.weights: dict[str, NDArray[Any]] = {
-            name: numpy_helper.to_array(w) for name, w in self._initializers.items()
+            w.name: numpy_helper.to_array(w) for w in graph.initializer
         }
         self.producers = {name: n for n in graph.node for name in n.output if name}
         self.consumers: dict[str, list[onnx.NodeProto]] = {}
         for node in graph.node:
-            for name in dict.fromkeys(node.input):
+            for name in reads(node):
                 self.consumers.setdefault(name, []).append(node)
         self.outputs = {o.name for o in graph.output}
+        self._taken = {*self.weights, *self.producers, *self.consumers}
+        self._taken.update(v.name for v in graph.input)
+        self._taken.update(n.name for n in graph.node)
 
-    def set_weight(self, name: str, array: NDArray[Any]) -> str:
-        """Set a constant tensor, or add it under a name that is still free; its name."""
+    def fresh(self, name: str) -> str:
+        """This name, or one like it that no node and no tensor has."""
+        return _free(name, self._taken)
+
+    def add_weight(self, name: str, array: NDArray[Any]) -> str:
+        """Add a constant tensor by this name or one like it; its name."""
+        name = self.fresh(name)
         tensor = numpy_helper.from_array(np.ascontiguousarray(array), name)
-        if name in self._initializers:
-            self._initializers[name].CopyFrom(tensor)
-        else:
-            self.model.graph.initializer.append(tensor)
-            self._initializers[name] = self.model.graph.initializer[-1]
+        self.model.graph.initializer.append(tensor)
         self.weights[name] = array
         return name
 
@@ -140,12 +170,36 @@ class Graph:
 
     def finished(self) -> onnx.ModelProto:
         """The model without the constants that nobody takes any more."""
-        used = {name for node in self.model.graph.node for name in node.input} | self.outputs
+        used = {name for node in self.model.graph.node for name in reads(node)} | self.outputs
         graph = self.model.graph
         kept = [w for w in graph.initializer if w.name in used]
         del graph.initializer[:]
         graph.initializer.extend(kept)
         return self.model
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """What a node takes, itself and in its bodies (of If and Loop), each once."""
+    names = dict.fromkeys(node.input)
+    for body in _bodies(node):
+        names.update(dict.fromkeys(o.name for o in body.output))
+        for inner in body.node:
+            names.update(dict.fromkeys((*reads(inner), *inner.output)))
+    return list(names)
+
+
+def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for a in node.attribute:
+        yield from ([a.g] if a.HasField('g') else a.graphs)
+
+
+def _constants(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        if node.op_type == 'Constant':
+            yield from (a.t for a in node.attribute if a.HasField('t'))
+        for body in _bodies(node):
+            yield from _constants(body)
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:

@@ -63,6 +63,7 @@ def insert(
     graph = Graph(model)
     front: Nodes = {}
     dequantized: dict[str, str] = {}
+    zero = graph.add_weight('int8_zero', np.zeros((), np.int8))
     for node in graph.model.graph.node:
         if node.name not in int8:
             continue
@@ -70,12 +71,12 @@ def insert(
         for place in layer.activations:
             tensor = node.input[place]
             if tensor not in dequantized:
-                dequantized[tensor] = _quantize_activation(graph, front, tensor, plan, shapes)
+                dequantized[tensor] = _quantize_activation(graph, front, tensor, zero, plan, shapes)
             node.input[place] = dequantized[tensor]
         if layer.weight:
             node.input[1] = _quantize_weights(graph, front, layer, *plan.weights[layer.name])
         if layer.name in plan.biases:
-            bias = graph.set_weight(f'{layer.name}/bias', plan.biases[layer.name])
+            bias = graph.add_weight(f'{layer.name}/bias', plan.biases[layer.name])
             del node.input[2:]
             node.input.append(bias)
     _quantize_residuals(graph, int8, dequantized, plan)
@@ -84,7 +85,12 @@ def insert(
 
 
 def _quantize_activation(
-    graph: Graph, front: Nodes, tensor: str, plan: Plan, shapes: Mapping[str, tuple[int, ...]]
+    graph: Graph,
+    front: Nodes,
+    tensor: str,
+    zero: str,
+    plan: Plan,
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> str:
     """Q/DQ of a tensor, in front of the first node that takes it; the name behind it."""
     nodes = []
@@ -92,23 +98,22 @@ def _quantize_activation(
     if tensor in plan.divisors:
         shape = [1] * len(shapes[tensor])
         shape[plan.axes[tensor]] = -1
-        factor = graph.set_weight(f'{tensor}/factor', (1 / plan.divisors[tensor]).reshape(shape))
-        source = f'{tensor}/divided'
-        nodes.append(helper.make_node('Mul', [tensor, factor], [source], f'{tensor}/divide'))
+        factor = graph.add_weight(f'{tensor}/factor', (1 / plan.divisors[tensor]).reshape(shape))
+        source, name = graph.fresh(f'{tensor}/divided'), graph.fresh(f'{tensor}/divide')
+        nodes.append(helper.make_node('Mul', [tensor, factor], [source], name))
     scale = np.array(plan.thresholds[tensor] / LEVELS, np.float32)
-    parameters = [
-        graph.set_weight(f'{tensor}/scale', scale),
-        graph.set_weight('int8_zero', np.zeros((), np.int8)),
-    ]
-    quantized, behind = f'{tensor}/quantized', f'{tensor}/dequantized'
+    parameters = [graph.add_weight(f'{tensor}/scale', scale), zero]
+    quantized, behind = graph.fresh(f'{tensor}/quantized'), graph.fresh(f'{tensor}/dequantized')
     nodes += [
         helper.make_node(
-            'QuantizeLinear', [source, *parameters], [quantized], f'{tensor}/QuantizeLinear'
+            'QuantizeLinear', [source, *parameters], [quantized],
+            graph.fresh(f'{tensor}/QuantizeLinear'),
         ),
         helper.make_node(
-            'DequantizeLinear', [quantized, *parameters], [behind], f'{tensor}/DequantizeLinear'
+            'DequantizeLinear', [quantized, *parameters], [behind],
+            graph.fresh(f'{tensor}/DequantizeLinear'),
         ),
-    ]
+    ]  # fmt: skip
     front.setdefault(graph.consumers[tensor][0].name, []).extend(nodes)
     return behind
 
@@ -121,15 +126,15 @@ def _quantize_weights(
     scales: NDArray[np.float32],
 ) -> str:
     inputs = [
-        graph.set_weight(f'{layer.name}/weight', values),
-        graph.set_weight(f'{layer.name}/weight_scale', scales),
-        graph.set_weight(f'{layer.name}/weight_zero', np.zeros(len(scales), np.int8)),
+        graph.add_weight(f'{layer.name}/weight', values),
+        graph.add_weight(f'{layer.name}/weight_scale', scales),
+        graph.add_weight(f'{layer.name}/weight_zero', np.zeros(len(scales), np.int8)),
     ]
-    behind = f'{layer.name}/weight_dequantized'
+    behind = graph.fresh(f'{layer.name}/weight_dequantized')
     front.setdefault(layer.name, []).append(
         helper.make_node(
-            'DequantizeLinear', inputs, [behind], f'{layer.name}/weight_DequantizeLinear',
-            axis=layer.output_axis,
+            'DequantizeLinear', inputs, [behind],
+            graph.fresh(f'{layer.name}/weight_DequantizeLinear'), axis=layer.output_axis,
         )
     )  # fmt: skip
     return behind

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from trt_perception.build.quantization.graph import Graph, attribute
+from trt_perception.build.quantization.graph import Graph, attribute, reads
 
 _INTEGER = {'Conv': 'ConvInteger', 'Gemm': 'MatMulInteger', 'MatMul': 'MatMulInteger'}
 
@@ -47,10 +47,11 @@ def _integer(
     name = node.name
     second_input = second.input[0]
     if node.op_type == 'Gemm' and attribute(node, 'transB', 0):
-        second_input = graph.set_weight(f'{name}/transposed', graph.weights[second_input].T)
+        second_input = graph.add_weight(f'{name}/transposed', graph.weights[second_input].T)
     scale = graph.weights[first.input[1]] * graph.weights[second.input[1]]
-    per_channel = (-1, 1, 1) if node.op_type == 'Conv' else (-1,)
-    scale_name = graph.set_weight(f'{name}/scale', np.atleast_1d(scale).reshape(per_channel))
+    places = graph.weights[second.input[0]].ndim - 2 if node.op_type == 'Conv' else 0
+    per_channel = (-1, *[1] * places)
+    scale_name = graph.add_weight(f'{name}/scale', np.atleast_1d(scale).reshape(per_channel))
     product = helper.make_node(
         _INTEGER[node.op_type], [first.input[0], second_input], [f'{name}/int32'], f'{name}/product'
     )
@@ -66,7 +67,7 @@ def _integer(
     if biased:
         bias = node.input[2]
         if node.op_type == 'Conv':
-            bias = graph.set_weight(f'{name}/bias_3d', graph.weights[bias].reshape(per_channel))
+            bias = graph.add_weight(f'{name}/bias_spread', graph.weights[bias].reshape(per_channel))
         steps.append(helper.make_node('Add', [scaled, bias], [node.output[0]], f'{name}/adding'))
     return steps
 
@@ -75,7 +76,9 @@ def _without_unused(model: onnx.ModelProto) -> onnx.ModelProto:
     """Without nodes whose outputs nobody takes."""
     graph = model.graph
     while True:
-        used = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
+        used = {name for node in graph.node for name in reads(node)} | {
+            o.name for o in graph.output
+        }
         unused = [n for n in graph.node if not used.intersection(n.output)]
         if not unused:
             break

@@ -44,55 +44,71 @@ class Multiplication:
         return self.groups > 1
 
 
-def find(graph: Graph) -> list[Multiplication]:
-    """All of them, in graph order."""
-    found = (_multiplication(graph, n) for n in graph.model.graph.node if n.op_type in OPERATORS)
-    return [layer for layer in found if layer]
+def find(graph: Graph) -> tuple[list[Multiplication], dict[str, str]]:
+    """All that can be quantized, in graph order; names of the others, and why they cannot."""
+    layers: list[Multiplication] = []
+    unfit: dict[str, str] = {}
+    for node in graph.model.graph.node:
+        if node.op_type not in OPERATORS:
+            continue
+        found = _multiplication(graph, node)
+        if isinstance(found, str):
+            unfit[node.name] = found
+        else:
+            layers.append(found)
+    return layers, unfit
 
 
-def _multiplication(graph: Graph, node: onnx.NodeProto) -> Multiplication | None:
+def _multiplication(graph: Graph, node: onnx.NodeProto) -> Multiplication | str:
     first, second = node.input[0], node.input[1]
+    if first in graph.weights:
+        return 'its first factor is constant'  # TensorRT does not quantize that either
     if node.op_type == 'MatMul':
-        if first in graph.weights:
-            return None  # a constant times an activation: rare, and TensorRT quantizes it neither
         if second not in graph.weights:
             return Multiplication(node.name, node.op_type, (0, 1), '')
         rank = graph.weights[second].ndim
         if rank != 2:
-            return None
+            return f'its weights have rank {rank}: a scale a channel needs 2'
         return Multiplication(node.name, node.op_type, (0,), second, 1, 0)
-    if second not in graph.weights or first in graph.weights:
-        return None
+    if second not in graph.weights:
+        return 'its weights are computed'
     groups = attribute(node, 'group', 1)
     if node.op_type == 'Conv':
         return Multiplication(node.name, node.op_type, (0,), second, 0, 1, groups)
     if node.op_type == 'ConvTranspose':
-        # Its output channels repeat from group to group: one scale an axis fits only one group.
-        return Multiplication(node.name, node.op_type, (0,), second, 1, 0) if groups == 1 else None
-    if attribute(node, 'transA', 0) or attribute(node, 'alpha', 1.0) != 1.0:
-        return None
+        if groups != 1:
+            # Its output channels repeat from group to group: one scale an axis fits only one.
+            return 'it is transposed and has groups'
+        return Multiplication(node.name, node.op_type, (0,), second, 1, 0)
+    if attribute(node, 'transA', 0):
+        return 'it transposes its input'
+    if attribute(node, 'alpha', 1.0) != 1.0 or attribute(node, 'beta', 1.0) != 1.0:
+        return 'it scales its product or its bias'
     transposed = attribute(node, 'transB', 0)
     return Multiplication(
         node.name, node.op_type, (0,), second, 0 if transposed else 1, 1 if transposed else 0
     )
 
 
-def multiply_adds(
-    graph: Graph, layer: Multiplication, shapes: Mapping[str, tuple[int, ...]]
-) -> int:
+def channel_axis(layer: Multiplication) -> int:
+    """The axis of its activations that numbers the channels."""
+    return 1 if layer.op_type in ('Conv', 'ConvTranspose') else -1
+
+
+def multiply_adds(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
     """Multiply-adds of one image.
 
     Args:
-        shapes: of the layer's inputs and outputs, as one run gave them.
+        node: one of `OPERATORS`.
+        shapes: of its inputs and outputs, as one run gave them.
     """
-    node = next(n for n in graph.model.graph.node if n.name == layer.name)
-    out, first = math.prod(shapes[node.output[0]]), shapes[node.input[0]]
-    if layer.op_type == 'MatMul':
-        return out * first[-1]
-    weight = graph.weights[layer.weight].shape
-    if layer.op_type == 'ConvTranspose':
-        return math.prod(first) * math.prod(weight[1:])
-    return out * math.prod(weight) // weight[layer.output_axis]
+    first, second = shapes[node.input[0]], shapes[node.input[1]]
+    if node.op_type == 'ConvTranspose':
+        return math.prod(first) * math.prod(second[1:])
+    out = math.prod(shapes[node.output[0]])
+    if node.op_type == 'Conv':
+        return out * math.prod(second[1:])
+    return out * first[0 if attribute(node, 'transA', 0) else -1]
 
 
 def spread(

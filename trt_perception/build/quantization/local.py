@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from trt_perception.build.quantization.bench import Bench, Tensors
 from trt_perception.build.quantization.graph import Graph
 from trt_perception.build.quantization.insertion import Plan, insert
-from trt_perception.build.quantization.layers import Multiplication
+from trt_perception.build.quantization.layers import Multiplication, channel_axis
 
 _TWIN = '/int8'
 
@@ -47,20 +47,26 @@ def local_errors(
     on_frame: Callable[[], None] = lambda: None,
 ) -> dict[str, LocalError]:
     """Of all layers, over all frames."""
-    outputs = {n.name: n.output[0] for n in model.graph.node if n.name in layers}
+    twins, outputs = _with_twins(model, layers, plan, shapes)
+    frames: dict[str, int] = {}
     errors: dict[str, LocalError] = {}
 
     def see(tensors: Tensors) -> None:
-        for name, output in outputs.items():
-            error = tensors[output + _TWIN].astype(np.float64) - tensors[output]
+        for name, (output, twin) in outputs.items():
+            error = tensors[twin].astype(np.float64) - tensors[output]
+            if not error.size:
+                continue
             axis = channel_axis(layers[name])
             flat = np.moveaxis(error, axis, 0).reshape(error.shape[axis], -1)
             known = errors.setdefault(name, LocalError(np.zeros(len(flat)), 0.0))
-            known.mean += flat.mean(axis=1) / len(bench)
-            known.power += float((flat**2).mean(axis=1).sum()) / len(bench)
+            known.mean += flat.mean(axis=1)
+            known.power += float((flat**2).mean(axis=1).sum())
+            frames[name] = frames.get(name, 0) + 1
 
-    names = [name for output in outputs.values() for name in (output, output + _TWIN)]
-    bench.observe(_with_twins(model, layers, plan, shapes), names, see, on_frame)
+    bench.observe(twins, [name for pair in outputs.values() for name in pair], see, on_frame)
+    for name, known in errors.items():
+        known.mean /= frames[name]
+        known.power /= frames[name]
     return errors
 
 
@@ -79,28 +85,27 @@ def correct_biases(model: onnx.ModelProto, errors: Mapping[str, LocalError], pla
         plan.biases[node.name] = (bias - errors[node.name].mean).astype(np.float32)
 
 
-def channel_axis(layer: Multiplication) -> int:
-    """The axis of its activations that numbers the channels."""
-    return 1 if layer.op_type in ('Conv', 'ConvTranspose') else -1
-
-
 def _with_twins(
     model: onnx.ModelProto,
     layers: Mapping[str, Multiplication],
     plan: Plan,
     shapes: Mapping[str, tuple[int, ...]],
-) -> onnx.ModelProto:
+) -> tuple[onnx.ModelProto, dict[str, tuple[str, str]]]:
+    """Each layer beside itself in INT8; the outputs of both, by the name of the layer."""
     floats = {n.name: n for n in model.graph.node}
-    twins = insert(model, layers, plan, set(layers), shapes)
+    graph = Graph(insert(model, layers, plan, set(layers), shapes))
+    outputs: dict[str, tuple[str, str]] = {}
+    twins = graph.model
     nodes = list(twins.graph.node)
     del twins.graph.node[:]
     for node in nodes:
         if node.name in layers:
             twin = twins.graph.node.add()
             twin.CopyFrom(node)
-            twin.name += _TWIN
-            twin.output[0] += _TWIN
+            twin.name = graph.fresh(node.name + _TWIN)
+            twin.output[0] = graph.fresh(node.output[0] + _TWIN)
+            outputs[node.name] = node.output[0], twin.output[0]
         twins.graph.node.add().CopyFrom(floats.get(node.name, node))
     there = {w.name for w in twins.graph.initializer}
     twins.graph.initializer.extend(w for w in model.graph.initializer if w.name not in there)
-    return twins
+    return twins, outputs

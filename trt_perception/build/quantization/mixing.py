@@ -138,7 +138,8 @@ class Mixtures:
         floats = _within(self._order, macs, share * total)
         if any(floats == point.floats for point in self.curve):
             return
-        point = CurvePoint(1 - sum(macs[name] for name in floats) / total, 0.0, floats)
+        left = sum(macs[name] for name in (*floats, *self._network.unfit))
+        point = CurvePoint(1 - left / total, 0.0, floats)
         model = self.model(point)
         key = hashlib.sha256('\n'.join((self._name, *floats)).encode()).hexdigest()[:16]
         agreed = self._measured.get(f'agreement {key}', partial(self._network.agreement, model))

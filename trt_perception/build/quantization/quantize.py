@@ -94,14 +94,20 @@ def _report(
     floats: Set[str],
 ) -> tuple[Layer, ...]:
     layers = []
-    for name, layer in network.layers.items():
+    for node in network.model.graph.node:
+        name = node.name
+        if name in network.unfit:
+            why = network.unfit[name]
+            layers.append(Layer(name, node.op_type, network.macs[name], False, None, why, None))
+        if name not in network.layers:
+            continue
         scaling = scalings[network.inputs[name][0]]
         int8 = name not in floats
         cost = f'costs {100 * costs[name]:.1f} % of the agreement by itself'
         histogram = Histogram(scaling.counts, scaling.largest, scaling.threshold if int8 else None)
         layers.append(
             Layer(
-                name, layer.op_type, network.macs[name], int8, costs[name],
+                name, node.op_type, network.macs[name], int8, costs[name],
                 '' if int8 else cost, histogram,
             )
         )  # fmt: skip

@@ -59,6 +59,8 @@ def entropy(counts: Counts, largest: float) -> float:
     counts = counts.astype(np.float64)
     # Zeros say nothing of the range, and a ReLU makes most of them.
     counts[0] = counts[1] if len(counts) > 1 else 0
+    if not counts.any():
+        return largest
     best, least = len(counts), np.inf
     beyond = counts.sum() - np.cumsum(counts)
     for end in range(levels, len(counts) + 1, max(1, len(counts) // 512)):

@@ -59,6 +59,8 @@ def observe_moments(
 
     def see(tensors: Tensors) -> None:
         for name, node in chosen.items():
+            if not tensors[node.input[0]].size:
+                continue
             kernel = weights[name].shape[2:]
             rows = _rows(tensors[node.input[0]], node, layers[name], kernel, generator)
             product = np.einsum('gni,gnj->gij', rows, rows, optimize=True)
@@ -85,9 +87,9 @@ def _rows(
     spatial = array.ndim - 2
     strides = attribute(node, 'strides', [1] * spatial)
     dilations = attribute(node, 'dilations', [1] * spatial)
-    pads = attribute(node, 'pads', [0] * 2 * spatial)
-    padded = np.pad(array[0], [(0, 0), *zip(pads[:spatial], pads[spatial:], strict=True)])
     reach = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
+    pads = _pads(node, array.shape[2:], strides, reach)
+    padded = np.pad(array[0], [(0, 0), *zip(pads[:spatial], pads[spatial:], strict=True)])
     counts = [
         (size - r - 1) // stride + 1
         for size, r, stride in zip(padded.shape[1:], reach, strides, strict=True)
@@ -105,6 +107,22 @@ def _rows(
     patches = padded[where]  # (channels, places, *kernel)
     patches = patches.reshape(layer.groups, -1, places, *kernel)
     return np.moveaxis(patches, 2, 1).reshape(layer.groups, places, -1).astype(np.float32)
+
+
+def _pads(
+    node: onnx.NodeProto, sizes: Sequence[int], strides: Sequence[int], reach: Sequence[int]
+) -> list[int]:
+    """What is added before each axis, then what is added behind each."""
+    how = attribute(node, 'auto_pad', b'NOTSET').decode()
+    if not how.startswith('SAME'):
+        return list(attribute(node, 'pads', [0] * 2 * len(sizes)))
+    # So many that the output has a place for each stride that begins within the input.
+    missing = [
+        max((size - 1) // stride * stride + r + 1 - size, 0)
+        for size, stride, r in zip(sizes, strides, reach, strict=True)
+    ]
+    less, more = [m // 2 for m in missing], [m - m // 2 for m in missing]
+    return less + more if how == 'SAME_UPPER' else more + less
 
 
 def rounded(
