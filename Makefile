@@ -26,11 +26,13 @@ SOURCES := setup.py setup.cfg pyproject.toml package.xml \
 ifdef _ROS_WHEELS_BOOTSTRAP_COMPLETE
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE LD_LIBRARY_PATH
 endif
-RUN := ROS_DISTRO=$(ROS_DISTRO) PYTHONPATH= AMENT_PREFIX_PATH='$(CURDIR)/$(VENV)' \
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin
-# What is not given is left to the command: it knows the defaults. What is given is taken as it is,
-# quotes and dollars too.
-option = $(if $(value $1),--$2 '$(subst ','\'',$(value $1))')
+# For the shell: a text as it is, with spaces, quotes and dollars.
+quoted = '$(subst ','\'',$1)'
+HERE := $(call quoted,$(CURDIR)/$(VENV))
+RUN := ROS_DISTRO=$(ROS_DISTRO) PYTHONPATH= AMENT_PREFIX_PATH=$(HERE) PATH=$(HERE)/bin:"$$PATH" \
+	$(VENV)/bin
+# What is not given is left to the command: it knows the defaults.
+option = $(if $(value $1),--$2 $(call quoted,$(value $1)))
 DEMO = $(call option,MODEL,model) $(call option,INPUT,input) $(call option,OUTPUT,output) \
 	$(call option,LABELS,labels)
 
@@ -116,5 +118,5 @@ $(VENV)/package.stamp: $(VENV)/interfaces.stamp $(SOURCES)
 # For a shell that goes on by hand, with what make ran last.
 setup.bash:
 	@printf '%s\n' 'export ROS_DISTRO=$(ROS_DISTRO) PYTHONPATH=' \
-		'export AMENT_PREFIX_PATH="$(CURDIR)/$(VENV)"' \
-		'export PATH="$(CURDIR)/$(VENV)/bin:$$PATH"' > .venv/setup.bash
+		$(call quoted,export AMENT_PREFIX_PATH=$(HERE)) \
+		$(call quoted,export PATH=$(HERE)/bin:"$$PATH") > .venv/setup.bash

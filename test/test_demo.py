@@ -192,7 +192,7 @@ def test_without_arguments(tmp_path: Path, domain_id: int) -> None:
     assert (code, err) == (0, '')
     model = share() / 'resource' / 'models' / 'warehouse.onnx'
     assert f'{model} on ' in out
-    assert not re.search('photograph|WARN|ERROR', out), out
+    assert not re.search('photograph|rendered|nothing was|WARN|ERROR', out), out
     told = check_files(folder, 240)
     assert set(told['classes']) == set(load_spec(model).class_names)
     # What stands about all the time is seen all the time.
@@ -215,6 +215,8 @@ def test_without_an_input(model: Path, tmp_path: Path, domain_id: int) -> None:
     code, out, err = demo.end()
     assert (code, err) == (0, '')
     assert 'of 240' in out
+    assert 'drive.mp4 shows a rendered warehouse; --input takes a recording of yours' in out
+    assert 'nothing was detected' not in out
     assert set(json.loads((folder / 'summary.json').read_text())['classes']) == {'car', 'person'}
 
 
@@ -231,6 +233,16 @@ def test_a_compressed_bag_with_labels(model: Path, tmp_path: Path, domain_id: in
     code, _, err = demo.end()
     assert (code, err) == (0, '')
     assert set(check_files(folder, 15)['classes']) == {'auto', 'mensch'}
+
+
+def test_a_model_that_finds_nothing(video: Path, tmp_path: Path, domain_id: int) -> None:
+    model = constant_detector(tmp_path / 'm.onnx', [[8, 16, 40, 32]], [0.1], [0])
+    folder = tmp_path / 'out'
+    demo = Demo(domain_id, '--model', model, '--input', video, '--output', folder, '--rate', '20')
+    code, out, err = demo.end()
+    assert (code, err) == (0, '')
+    assert 'nothing was detected' in out
+    assert check_files(folder, 20)['classes'] == {}
 
 
 def test_a_model_without_class_names(video: Path, tmp_path: Path, domain_id: int) -> None:
@@ -269,8 +281,10 @@ def test_mistakes(
 
 
 def test_what_is_shown_of_what_the_processes_say(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever is a warning; but not that the camera has gone, once all is played."""
+    """Whatever is a warning; but not that there is no camera before or after all is played."""
     said = [
+        ('detector', '[WARN] [1.0] [detector]: nobody publishes /camera/image_raw; start it'),
+        ('player', '[INFO] [1.1] [player]: drive.mp4: 20 images at 30 Hz to /camera/image_raw'),
         ('detector', '[WARN] [1.2] [detector]: nobody publishes /camera/image_raw; start it'),
         ('player', '[INFO] [1.3] [player]: 20 images published'),
         ('detector', '[WARN] [1.4] [detector]: nobody publishes /camera/image_raw; start it'),
@@ -280,7 +294,7 @@ def test_what_is_shown_of_what_the_processes_say(capsys: pytest.CaptureFixture[s
         for process, line in said:
             display.line(process, line)
     shown = capsys.readouterr().out.splitlines()[1:]
-    assert shown == [f'{process}: {line}' for process, line in (said[0], said[3])]
+    assert shown == [f'{process}: {line}' for process, line in (said[2], said[5])]
 
 
 # It does not go well

@@ -158,6 +158,8 @@ def test_demo_passes_on_any_name_of_a_file() -> None:
 
 def test_a_shell_is_set_up_as_make_itself_is(tmp_path: Path) -> None:
     """By the file that make leaves: its command is the one of the distribution asked for."""
+    tmp_path /= 'it\'s "here"'
+    tmp_path.mkdir()
     for name in ('Makefile', 'tools', 'trt_perception', 'launch', 'config', 'resource'):
         (tmp_path / name).symlink_to(ROOT / name)
     environment = tmp_path / '.venv' / 'jazzy-{}.{}'.format(*sys.version_info)
@@ -166,7 +168,8 @@ def test_a_shell_is_set_up_as_make_itself_is(tmp_path: Path) -> None:
     code, lines = make('-C', tmp_path, 'setup.bash', 'ROS_DISTRO=jazzy')
     assert (code, lines[1:-1]) == (0, [])
     show = 'source .venv/setup.bash; trt-perception "$ROS_DISTRO" "$AMENT_PREFIX_PATH"'
-    code, lines = run('bash', '-ec', f"cd '{tmp_path}'; {show}", PYTHONPATH='/elsewhere')
+    script = f'cd {shlex.quote(str(tmp_path))}; {show}'
+    code, lines = run('bash', '-ec', script, PYTHONPATH='/elsewhere')
     assert (code, lines) == (0, [f'jazzy {environment}'])
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from time import monotonic, sleep
 from typing import NamedTuple
 
 import cv2
@@ -298,13 +301,61 @@ def test_a_sheet_of_labels(tmp_path: Path) -> None:
         preview.sheet(tmp_path, tmp_path / 'sheet.png')
 
 
+def command(*args: str | Path) -> list[str | Path]:
+    return [sys.executable, EXAMPLE / 'generate.py', *args]
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (('/proc/nothing',), "'/proc/nothing'"),
+        (('out', '--preview', 'sheet.none'), "'sheet.none' cannot be written"),
+        (('out', '--train', 'many'), "'many' is not a whole number of 0"),
+        (('out', '--jobs', '0'), "'0' is not a whole number of 1"),
+    ],
+)
+def test_mistakes(args: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    """Each is told in one line, before anything is rendered."""
+    done = subprocess.run(command(*args), cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    *usage, line = done.stderr.splitlines()
+    assert 'error: ' in line and words in line
+    assert not usage or usage[0].startswith('usage: ')
+    assert not list(tmp_path.rglob('*.jpg'))
+
+
+def test_ctrl_c(tmp_path: Path) -> None:
+    """Ends all processes at once, and leaves no labels that belong to other pictures."""
+    instances = tmp_path / 'train' / 'instances.json'
+    instances.parent.mkdir()
+    instances.write_text('of another seed')
+    process = subprocess.Popen(
+        command(tmp_path, '--train', '480', '--jobs', '2'),
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        give_up = monotonic() + 120
+        while len(list(tmp_path.rglob('*.jpg'))) < 2:
+            assert process.poll() is None and monotonic() < give_up
+            sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert (process.returncode, errors.strip()) == (130, '')
+    assert not instances.exists()
+
+
 def test_the_command_writes_what_it_says(tmp_path: Path) -> None:
     pycocotools = pytest.importorskip('pycocotools.coco')
     counts = {'train': 2, 'calibration': 1, 'test': 1}
     sizes = itertools.chain.from_iterable((f'--{name}', str(n)) for name, n in counts.items())
-    command = [sys.executable, EXAMPLE / 'generate.py', tmp_path / 'set', *sizes]
-    command += ['--sequences', '1', '--frames', '2', '--preview', tmp_path / 'sheet.png']
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    more = ('--sequences', '1', '--frames', '2', '--preview', tmp_path / 'sheet.png')
+    done = subprocess.run(
+        command(tmp_path / 'set', *sizes, *more), capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, done.stderr
     folders = {tmp_path / 'set' / name / 'images': n for name, n in counts.items()}
     folders[tmp_path / 'set' / 'sequences' / 'drive-0'] = 2

@@ -15,13 +15,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
-import numpy as np
+from command import imports, run, whole
 
-from trt_perception.core import Detections, Frame, PerceptionError
-from trt_perception.replay.coco import Accuracy, CocoDataset
-from trt_perception.replay.evaluation import COCO_SELECTION
-from trt_perception.runtime.pipeline import open_pipeline
+with imports():
+    import cv2
+    import numpy as np
+
+    from trt_perception.core import Detections, Frame, PerceptionError
+    from trt_perception.replay.coco import Accuracy, CocoDataset
+    from trt_perception.replay.evaluation import COCO_SELECTION
+    from trt_perception.runtime.pipeline import open_pipeline
 
 #: COCO's own bounds: the square root of a box's area, in pixels of the picture.
 SIZES = {'small, under 32 px': (0, 32), 'medium, 32 to 96 px': (32, 96), 'large': (96, 1e5)}
@@ -133,7 +136,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('model', type=Path, help='ONNX detector')
     parser.add_argument('folder', type=Path, help='with instances.json and images/')
-    parser.add_argument('--limit', type=int, help='take only the first so many pictures')
+    parser.add_argument('--limit', type=whole(1), help='take only the first so many pictures')
     given = parser.parse_args()
     try:
         pictures, rows = measure(given.model, given.folder, given.limit)
@@ -142,10 +145,10 @@ def main() -> int:
         return 2
     print(f'| {pictures} pictures | objects | mAP50 | mAP50-95 |')
     print('|---|---|---|---|')
-    for what, objects, map50, whole in rows:
-        print(f'| {what} | {objects} | {map50:.3f} | {whole:.3f} |')
+    for what, objects, map50, mean in rows:
+        print(f'| {what} | {objects} | {map50:.3f} | {mean:.3f} |')
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

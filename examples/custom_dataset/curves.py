@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from trt_perception.core.files import write_atomically
 
 
@@ -33,9 +36,6 @@ class Epoch(NamedTuple):
 
 def draw_curves(path: Path, epochs: Sequence[Epoch]) -> None:
     """Write a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(10, 4), layout='constrained')
     FigureCanvasAgg(figure)
     losses, accuracies = figure.subplots(1, 2)

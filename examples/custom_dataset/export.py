@@ -9,16 +9,19 @@ import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
-import onnx
-import onnxruntime
-import torch
-from checkpoint import Trained, load
-from network import STRIDES, Deployed
+from command import imports, run
 
-from trt_perception.core import PerceptionError
-from trt_perception.core.files import check_writable, write_atomically
-from trt_perception.runtime.onnx_file import read_signature
+with imports():
+    import numpy as np
+    import onnx
+    import onnxruntime
+    import torch
+    from checkpoint import Trained, load
+    from network import STRIDES, Deployed
+
+    from trt_perception.core import PerceptionError
+    from trt_perception.core.files import check_writable, write_atomically
+    from trt_perception.runtime.onnx_file import read_signature
 
 _OPSET = 17
 #: ONNX Runtime may differ from PyTorch by so much, or by this share of a value over 1 (pixels).
@@ -118,4 +121,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

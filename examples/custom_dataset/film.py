@@ -13,11 +13,14 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-import av
-import cv2
-from synthetic import dataset
-from synthetic.camera import HEIGHT, WIDTH
-from synthetic.drive import RATE
+from command import imports, run, whole
+
+with imports():
+    import av
+    import cv2
+    from synthetic import dataset
+    from synthetic.camera import HEIGHT, WIDTH
+    from synthetic.drive import RATE
 
 #: VP9 plays everywhere and libvpx is under a BSD licence.
 _CODEC, _OPTIONS = 'libvpx-vp9', {'deadline': 'good', 'cpu-used': '1', 'crf': '37'}
@@ -38,17 +41,25 @@ def film(file: Path, number: int, frames: int, seed: int, jobs: int) -> None:
         video.mux(stream.encode(None))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the arguments, render and encode; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     add = parser.add_argument
-    add('file', type=Path, metavar='FILE.mp4', help='video to write')
-    add('--drive', type=int, default=87, metavar='N', help='number of the drive (default: 87)')
-    add('--frames', type=int, default=240, metavar='N', help='pictures (default: 240)')
-    add('--seed', type=int, default=0, metavar='S', help='as of generate.py (default: 0)')
+    add('file', type=_video, metavar='FILE.mp4', help='video to write')
+    add('--drive', type=whole(0), default=87, metavar='N', help='number of the drive (default: 87)')
+    add('--frames', type=whole(1), default=240, metavar='N', help='pictures (default: 240)')
+    add('--seed', type=whole(0), default=0, metavar='S', help='as of generate.py (default: 0)')
     given = parser.parse_args(arguments)
     film(given.file, given.drive, given.frames, given.seed, os.cpu_count() or 1)
+    return 0
+
+
+def _video(text: str) -> Path:
+    file = Path(text)
+    if file.suffix != '.mp4' or not file.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"'{text}' is not an .mp4 in a folder that exists")
+    return file
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -14,33 +14,54 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import preview
-from synthetic import dataset
+from command import imports, run, whole
+
+with imports():
+    import preview
+    from synthetic import dataset
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the arguments and render; the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('out', type=Path, metavar='OUT', help='folder to write')
     parser.add_argument(
-        '--train', type=_count, default=12000, metavar='N', help='pictures to train on'
+        '--train', type=whole(0), default=12000, metavar='N', help='pictures to train on'
     )
     parser.add_argument(
-        '--calibration', type=_count, default=300, metavar='N', help='... to calibrate INT8'
+        '--calibration', type=whole(0), default=300, metavar='N', help='... to calibrate INT8'
     )
-    parser.add_argument('--test', type=_count, default=1000, metavar='N', help='... to measure on')
-    parser.add_argument('--sequences', type=_count, default=1, metavar='N', help='drives')
-    parser.add_argument('--frames', type=_count, default=300, metavar='N', help='pictures a drive')
-    parser.add_argument('--seed', type=_count, default=0, metavar='S')
     parser.add_argument(
-        '--jobs', type=_count, default=os.cpu_count() or 1, metavar='J', help='processes'
+        '--test', type=whole(0), default=1000, metavar='N', help='... to measure on'
+    )
+    parser.add_argument('--sequences', type=whole(0), default=1, metavar='N', help='drives')
+    parser.add_argument(
+        '--frames', type=whole(1), default=300, metavar='N', help='pictures a drive'
+    )
+    parser.add_argument('--seed', type=whole(0), default=0, metavar='S')
+    parser.add_argument(
+        '--jobs', type=whole(1), default=os.cpu_count() or 1, metavar='J', help='processes'
     )
     parser.add_argument(
         '--preview', type=Path, metavar='FILE.png', help='draw a sheet of the first pictures'
     )
     given = parser.parse_args(arguments)
+    given.out.mkdir(parents=True, exist_ok=True)
+    try:
+        if given.preview:
+            preview.check(given.preview)  # not after an hour
+        _render(given)
+        if given.preview:
+            preview.sheet(given.out, given.preview)
+    except preview.SheetError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+def _render(given: argparse.Namespace) -> None:
     counts = (given.train, given.calibration, given.test)
     for name, count in zip(dataset.SPLITS, counts, strict=True):
         if count:
@@ -51,15 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with _Progress(name, given.frames) as progress:
             folder = given.out / 'sequences' / name
             dataset.sequence(folder, number, given.frames, given.seed, given.jobs, progress.add)
-    if given.preview:
-        preview.sheet(given.out, given.preview)
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f'{text} is negative')
-    return value
 
 
 class _Progress:
@@ -87,4 +99,4 @@ class _Progress:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
+from command import imports, run
+
+with imports():
+    import cv2
+    import numpy as np
+    from numpy.typing import NDArray
 
 _Row = dict[str, Any]
 _WIDTH, _HEIGHT = 640, 400
@@ -24,7 +28,21 @@ _COLORS = (
 )  # fmt: skip
 
 
-def sheet(folder: Path, file: Path, columns: int = 4, rows: int = 3) -> int:
+class SheetError(ValueError):
+    """A sheet that cannot be drawn or written."""
+
+
+def check(file: Path) -> None:
+    """See that a sheet can be written there.
+
+    Raises:
+        SheetError: it cannot.
+    """
+    if not (cv2.haveImageWriter(str(file)) and os.access(file.parent, os.W_OK)):
+        raise SheetError(f"'{file}' cannot be written; give a .png or .jpg in a folder that exists")
+
+
+def sheet(folder: Path, file: Path, columns: int = 4, rows: int = 3) -> None:
     """Draw the first pictures of every data set in a folder, and some all along every drive.
 
     Args:
@@ -32,9 +50,10 @@ def sheet(folder: Path, file: Path, columns: int = 4, rows: int = 3) -> int:
             ``images/`` beside it, or beside it.
 
     Raises:
-        ValueError: there is no data set, or one is not of COCO's form; or the sheet's file is none
+        SheetError: there is no data set, or one is not of COCO's form; or the sheet's file is none
             that OpenCV can write.
     """
+    check(file)
     parts = []
     for instances in sorted(folder.rglob('instances.json')):
         images = instances.parent / 'images'
@@ -42,13 +61,13 @@ def sheet(folder: Path, file: Path, columns: int = 4, rows: int = 3) -> int:
         try:
             shown = _shown(json.loads(instances.read_bytes()), images, columns * rows)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"'{instances}' is not a COCO data set: {error!r}") from None
+            raise SheetError(f"'{instances}' is not a COCO data set: {error!r}") from None
         shown += [np.full((_HEIGHT, _WIDTH, 3), 40, np.uint8)] * (-len(shown) % columns)
         parts += [np.hstack(shown[i : i + columns]) for i in range(0, len(shown), columns)]
     if not parts:
-        raise ValueError(f"'{folder}' holds no instances.json with pictures")
-    if not (cv2.haveImageWriter(str(file)) and cv2.imwrite(str(file), np.vstack(parts))):
-        raise ValueError(f"'{file}' cannot be written; give a .png or .jpg in a folder that exists")
+        raise SheetError(f"'{folder}' holds no instances.json with pictures")
+    if not cv2.imwrite(str(file), np.vstack(parts)):
+        raise SheetError(f"'{file}' cannot be written; give another file")
 
 
 def _shown(content: _Row, images: Path, most: int) -> list[NDArray[np.uint8]]:
@@ -91,11 +110,11 @@ def main() -> int:
     given = parser.parse_args()
     try:
         sheet(given.folder, given.sheet)
-    except ValueError as error:
+    except SheetError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

@@ -11,18 +11,22 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from augment import Amount, augment
-from checkpoint import Trained, save
-from curves import Epoch, draw_curves
-from data import Samples, class_names, load_samples, open_dataset
-from loss import detection_loss
-from network import STRIDES, Detector
-from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
-from validate import device_name, measure, spec
+from command import imports, run, whole
 
-from trt_perception.core import PerceptionError
+with imports():
+    import torch
+    from augment import Amount, augment
+    from checkpoint import Trained, save
+    from curves import Epoch, draw_curves
+    from data import Samples, class_names, load_samples, open_dataset
+    from loss import detection_loss
+    from network import STRIDES, Detector
+    from torch import Tensor, nn
+    from torch.optim.swa_utils import get_ema_multi_avg_fn
+    from validate import device_name, measure, spec
+
+    from trt_perception.core import PerceptionError
+    from trt_perception.core.files import check_writable
 
 #: While most is learnt; and in the last passes, which show whole pictures as a camera does: an
 #: object that a tile cuts has a box that is no longer tight.
@@ -151,7 +155,7 @@ def train(settings: Settings, device: torch.device) -> list[Epoch]:
         One entry for each pass.
 
     Raises:
-        PerceptionError: the data cannot be used.
+        PerceptionError: the settings or the data cannot be used, or the loss is no number any more.
     """
     _check(settings)
     size = settings.width, settings.height
@@ -187,6 +191,10 @@ def train(settings: Settings, device: torch.device) -> list[Epoch]:
             scheduler.step()
             average.update()
         epoch = Epoch(*torch.stack(losses).mean(0).tolist())
+        if not math.isfinite(epoch.loss):  # and never will be again
+            raise PerceptionError(
+                f'the loss is {epoch.loss} in pass {number}; lower the learning rate'
+            )
         if number in measured_after:
             accuracy = measure(average.detector, names, validation, device)
             epoch = epoch._replace(map=accuracy.map, map50=accuracy.map50)
@@ -238,17 +246,23 @@ def _check(settings: Settings) -> None:
             raise PerceptionError(f'size {side} is not a multiple of {STRIDES[-1]}; give one')
     if settings.epochs < 1 or settings.batch < 1:
         raise PerceptionError('epochs and batch must be 1 or more')
+    if not settings.learning_rate > 0:
+        raise PerceptionError(f'learning rate {settings.learning_rate} is not above 0; give one')
     settings.output.mkdir(parents=True, exist_ok=True)
+    for name in ('model.pt', 'curves.png'):
+        check_writable(settings.output / name)
 
 
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise PerceptionError(f"device '{name}' is neither cuda nor cpu; give one") from None
+        device = None
+    if device is None or device.type not in ('cuda', 'cpu'):
+        raise PerceptionError(f"device '{name}' is neither cuda nor cpu; give one")
     if device.type == 'cuda':
-        if not torch.cuda.is_available():
-            raise PerceptionError(f"device '{name}': PyTorch finds no GPU here; give cpu")
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise PerceptionError(f"device '{name}': PyTorch finds no such GPU here; give cpu")
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = True
     return device
@@ -268,10 +282,10 @@ def main() -> int:
         metavar=('WIDTH', 'HEIGHT'),
         help='of the input (default: 640 384)',
     )
-    add('--epochs', type=int, help=f'passes over the pictures (default: {Settings.epochs})')
-    add('--batch', type=int, help=f'pictures of one step (default: {Settings.batch})')
+    add('--epochs', type=whole(1), help=f'passes over the pictures (default: {Settings.epochs})')
+    add('--batch', type=whole(1), help=f'pictures of one step (default: {Settings.batch})')
     add('--learning-rate', type=float, help=f'the highest (default: {Settings.learning_rate})')
-    add('--seed', type=int, help='of weights, order and augmentation (default: 0)')
+    add('--seed', type=whole(0), help='of weights, order and augmentation (default: 0)')
     add('--device', help='cuda or cpu (default: cuda, or without a GPU --tiny on cpu)')
     add('--tiny', action='store_true', help='few pictures, small input, few passes: for a look')
     given = vars(parser.parse_args())
@@ -294,4 +308,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
+from command import imports, run
 
-from trt_perception.core import PerceptionError
-from trt_perception.core.files import write_atomically
-from trt_perception.runtime.model_file import read_labels
+with imports():
+    import cv2
+
+    from trt_perception.core import PerceptionError
+    from trt_perception.core.files import write_atomically
+    from trt_perception.runtime.model_file import read_labels
 
 _PICTURES = {'.jpg', '.jpeg', '.png'}
 
@@ -70,10 +74,10 @@ def convert(images: Path, labels: Path, names: tuple[str, ...], output: Path) ->
         raise PerceptionError(f"none of the pictures has a label; that of the first is '{wanted}'")
     output.mkdir(parents=True, exist_ok=True)
     link = output / 'images'
-    if link.exists() and link.resolve() != images.resolve():
-        raise PerceptionError(f"'{link}' is there already; give another output folder")
-    if not link.exists():
+    if not os.path.lexists(link):
         link.symlink_to(images.resolve(), target_is_directory=True)
+    elif link.resolve() != images.resolve():
+        raise PerceptionError(f"'{link}' is there already; give another output folder")
     write_atomically(output / 'instances.json', json.dumps(rows))
     return len(pictures), len(rows['annotations'])
 
@@ -81,7 +85,7 @@ def convert(images: Path, labels: Path, names: tuple[str, ...], output: Path) ->
 def _objects(path: Path, classes: int) -> Iterator[tuple[int, list[float]]]:
     if not path.is_file():
         return
-    for number, line in enumerate(path.read_text('utf-8', 'replace').splitlines(), 1):
+    for number, line in enumerate(path.read_text('utf-8-sig', 'replace').splitlines(), 1):
         words = line.split()
         if not words:
             continue
@@ -117,4 +121,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

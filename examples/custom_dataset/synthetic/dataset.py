@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -37,6 +38,7 @@ def split(
     """
     images = folder / 'images'
     images.mkdir(parents=True, exist_ok=True)
+    _forget(folder)
     batches = [range(start, min(count, start + BATCH)) for start in range(0, count, BATCH)]
     items = []
     for part in _spread(partial(_batch, images, name, seed), batches, jobs):
@@ -53,6 +55,7 @@ def sequence(
 ) -> list[Item]:
     """Render a drive into ``folder``, pictures in order and ``instances.json``."""
     folder.mkdir(parents=True, exist_ok=True)
+    _forget(folder)
     pieces = [range(start, min(frames, start + 40)) for start in range(0, frames, 40)]
     items = []
     for part in _spread(partial(_piece, folder, number, seed, frames), pieces, jobs):
@@ -73,8 +76,15 @@ def _spread(
         yield from map(work, pieces)
         return
     context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(min(jobs, len(pieces)), context) as pool:
+    # Ctrl-C reaches them too, and ends them without a word.
+    at_once = (signal.SIGINT, signal.SIG_DFL)
+    with ProcessPoolExecutor(min(jobs, len(pieces)), context, signal.signal, at_once) as pool:
         yield from pool.map(work, pieces)
+
+
+def _forget(folder: Path) -> None:
+    """The labels of an earlier run are wrong as soon as a picture is replaced."""
+    (folder / 'instances.json').unlink(missing_ok=True)
 
 
 def _batch(images: Path, name: str, seed: int, numbers: range) -> list[Item]:

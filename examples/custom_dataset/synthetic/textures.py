@@ -268,7 +268,7 @@ WALLS: dict[str, tuple[Maker, ...]] = {
     'calibration': (blocks, plywood),
     'test': (panels, boards, facade),
 }
-#: Hues of floors, walls and clutter by split: arcs of the circle that do not meet.
+#: Hues that floors, grounds and walls are drawn in by split: arcs of the circle that do not meet.
 HUES: dict[str, tuple[tuple[float, float], ...]] = {
     'train': ((0.02, 0.14), (0.30, 0.42), (0.55, 0.64), (0.80, 0.90)),
     'calibration': ((0.45, 0.51),),

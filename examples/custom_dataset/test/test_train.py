@@ -19,10 +19,11 @@ from train import Settings, train
 
 from trt_perception.core import PerceptionError
 
+COMMANDS = ('card', 'export', 'film', 'generate', 'preview', 'train', 'yolo_to_coco')
 CPU = torch.device('cpu')
 
 
-def settings(rendered: Path, output: Path, **changes: int) -> Settings:
+def settings(rendered: Path, output: Path, **changes: float) -> Settings:
     """Learn 16 pictures by heart, and be asked about the same ones."""
     folder = rendered / 'train'
     small = {'width': 256, 'height': 160, 'epochs': 60, 'batch': 8, 'measurements': 2}
@@ -64,13 +65,25 @@ def test_the_same_seed_learns_the_same(rendered: Path, tmp_path: Path) -> None:
         ({'width': 250}, 'size 250 is not a multiple of 32'),
         ({'height': 0}, 'size 0 is not a multiple of 32'),
         ({'epochs': 0}, 'must be 1 or more'),
+        ({'learning_rate': float('nan')}, 'learning rate nan is not above 0'),
     ],
 )
 def test_settings_that_cannot_work(
-    changes: dict[str, int], words: str, rendered: Path, tmp_path: Path
+    changes: dict[str, float], words: str, rendered: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(PerceptionError, match=words):
         train(settings(rendered, tmp_path, **changes), CPU)
+
+
+def test_a_training_that_goes_astray_ends(rendered: Path, tmp_path: Path) -> None:
+    """And leaves the network of an earlier one."""
+    (tmp_path / 'model.pt').write_bytes(b'good')
+    wild = settings(rendered, tmp_path, width=64, height=64, learning_rate=1e9)
+    with pytest.raises(
+        PerceptionError, match=r'the loss is nan in pass .*; lower the learning rate'
+    ):
+        train(wild, CPU)
+    assert (tmp_path / 'model.pt').read_bytes() == b'good'
 
 
 def test_other_classes_are_seen_before_the_training(rendered: Path, tmp_path: Path) -> None:
@@ -99,7 +112,10 @@ def test_without_a_gpu_a_small_training_says_that_it_is_one(
     assert printed.count('/2 ') == 2
     detector = load(tmp_path / 'model.pt').detector
     assert (detector.width, detector.height) == (96, 64)
-    for device, words in (('cuda', 'finds no GPU here'), ('gpu', "'gpu' is neither cuda nor cpu")):
+    for device, words in (
+        ('cuda', 'finds no such GPU'),
+        ('meta', "'meta' is neither cuda nor cpu"),
+    ):
         code, _, errors = command('train.py', *folders, *small, '--device', device)
         assert code == 2
         assert errors.startswith('error: ') and words in errors
@@ -123,6 +139,7 @@ def test_mistakes_cost_one_line(rendered: Path, tmp_path: Path) -> None:
     train_on_cpu = ('train.py', '--train', absent, '--validation', absent, '--device', 'cpu')
     for name, *args in (
         (*train_on_cpu, '--output', tmp_path / 'out'),
+        (*train_on_cpu, '--output', '/proc/nothing'),
         ('export.py', tmp_path / 'none.pt', tmp_path / 'm.onnx'),
         ('export.py', tmp_path / 'absent.pt', tmp_path / 'm.onnx'),
         ('card.py', tmp_path / 'absent.onnx', rendered / 'test'),
@@ -133,3 +150,17 @@ def test_mistakes_cost_one_line(rendered: Path, tmp_path: Path) -> None:
         assert code == 2
         assert errors.startswith('error: ')
         assert errors.count('\n') == 1
+
+
+@pytest.mark.parametrize('name', [f'{step}.py' for step in COMMANDS])
+def test_what_is_not_installed_costs_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a terminal in which the desk was not set up."""
+    for module in ('av', 'cv2', 'numpy', 'onnx', 'torch'):
+        (tmp_path / f'{module}.py').write_text(f'raise ModuleNotFoundError("no {module}")')
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    code, printed, errors = command(name)
+    assert (code, printed) == (2, '')
+    assert errors.startswith('error: no ') and 'make training' in errors
+    assert errors.count('\n') == 1

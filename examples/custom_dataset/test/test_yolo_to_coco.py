@@ -40,6 +40,20 @@ def test_there_and_back(rendered: Path, tmp_path: Path) -> None:
     assert convert(images, labels, read_labels(str(names)), tmp_path / 'set') == (pictures, objects)
     with pytest.raises(PerceptionError, match='is there already'):
         convert(rendered / 'test' / 'images', labels, read_labels(str(names)), tmp_path / 'set')
+    # As would a link to pictures that are gone.
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'images').symlink_to(tmp_path / 'gone')
+    with pytest.raises(PerceptionError, match='is there already'):
+        convert(images, labels, read_labels(str(names)), tmp_path / 'other')
+
+
+def test_labels_of_windows(rendered: Path, tmp_path: Path) -> None:
+    """Which begin with a mark that nobody sees, and end their lines in their own way."""
+    images, labels, names = write_yolo(rendered / 'train', tmp_path / 'yolo', 'train')
+    for file in labels.iterdir():
+        file.write_bytes(b'\xef\xbb\xbf' + file.read_bytes().replace(b'\n', b'\r\n'))
+    _, objects = convert(images, labels, read_labels(str(names)), tmp_path / 'set')
+    assert objects == len(rows(rendered / 'train')['annotations'])
 
 
 @pytest.mark.parametrize(

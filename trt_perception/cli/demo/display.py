@@ -20,7 +20,7 @@ from trt_perception.replay.recording import SUMMARY
 PERIOD = 5.0
 #: What a process logs that the user should see at once.
 _LOUD = ('[WARN]', '[ERROR]', '[FATAL]')
-#: After the player has said the one, the detector's other is no news.
+#: Before the player has said anything and after the one, the detector's other is no news.
 _PLAYED, _NO_CAMERA = 'images published', 'nobody publishes'
 
 
@@ -45,7 +45,7 @@ class Display:
         )
         self._task = self._progress.add_task('starting', total=total)
         self._said_at = 0.0
-        self._played = False
+        self._playing = False
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -62,8 +62,9 @@ class Display:
 
     def line(self, process: str, text: str) -> None:
         """Take a line that a process printed; shown if it is a warning. From any thread."""
-        self._played |= process == 'player' and _PLAYED in text
-        if any(level in text for level in _LOUD) and not (self._played and _NO_CAMERA in text):
+        if process == 'player':
+            self._playing = _PLAYED not in text
+        if any(level in text for level in _LOUD) and (self._playing or _NO_CAMERA not in text):
             self.say(f'{process}: {text}')
 
     def update(self, status: Mapping[str, Any]) -> None:
@@ -94,6 +95,8 @@ class Display:
         for table in tables:
             if table.row_count:
                 self._console.print(table)
+        if summary['frames']['annotated'] and not summary['classes']:
+            self.say('nothing was detected')
         names = [n for n in (summary['video'], *summary['pictures'], SUMMARY) if n]
         self.say(f'{output}: {", ".join(names)}')
 

@@ -140,6 +140,8 @@ def _check(arguments: argparse.Namespace) -> Plan:
     notes = []
     if arguments.input and not arguments.model:
         notes.append(f'{model} has never seen a photograph; --model takes a detector of yours')
+    if arguments.model and not arguments.input:
+        notes.append(f'{recording} shows a rendered warehouse; --input takes a recording of yours')
     if not spec.class_names:
         notes.append('the model has no class names; --labels gives them, as in --labels coco')
     return Plan(source.count, notes, output, parameters)
