@@ -29,7 +29,9 @@ from trt_perception.build.quantization.rounding import observe_moments, rounded
 from trt_perception.build.quantization.scaling import choose
 from trt_perception.build.quantization.weights import quantized, scales
 from trt_perception.core import Detections, Frame, ModelSpec
+from trt_perception.runtime.host.onnx_runtime import open_session
 from trt_perception.runtime.model_file import load_spec
+from trt_perception.runtime.precision import has_integer_kernels
 
 SIZE = 16
 SPEC = ModelSpec('yolov8', 'x', SIZE, SIZE, 'float32', ('y',), 2)
@@ -865,3 +867,26 @@ def test_a_network_that_plain_int8_ruins(assets: Path) -> None:
         scale = scales(weight, 0)
         plan.weights[name] = quantized(weight, scale, 0), scale
     assert seen.agreement(seen.with_int8(plan, set(seen.layers))) < 0.15
+
+
+def test_weights_that_are_dequantized_beforehand_are_the_same_numbers() -> None:
+    seen = Seen(depthwise_network(np.random.default_rng(0)))
+    model = all_int8(seen, make_plan(seen, 'mse')[0])
+    assert not has_integer_kernels(model.graph)
+    content = model.SerializeToString()
+    feeds = next(iter(seen.bench.inputs()))
+    (folded,), (unfolded,) = (
+        open_session(content, fold_weights=fold).run(['y'], feeds) for fold in (True, False)
+    )
+    np.testing.assert_allclose(folded, unfolded, rtol=1e-4, atol=1e-4)
+
+
+def test_models_made_for_integer_kernels_are_left_to_them() -> None:
+    weight = np.random.default_rng(0).normal(size=(4, 3, 1, 1))
+    seen = Seen(network([conv('only', 'x', 'w', out='y')], w=weight))
+    graph = all_int8(seen, make_plan(seen, 'mse')[0]).graph
+    assert not has_integer_kernels(graph)
+    (quantizer,) = (n for n in graph.node if n.op_type == 'QuantizeLinear')
+    graph.node.append(helper.make_node('QuantizeLinear', ['y', *quantizer.input[1:]], ['z']))
+    assert has_integer_kernels(graph)
+    assert not has_integer_kernels(seen.model.graph)

@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 
 from trt_perception.core import Frame, Selection
+from trt_perception.core.files import sha256
+from trt_perception.runtime.gate_result import read_gate
 from trt_perception.runtime.model_file import load_spec
 from trt_perception.runtime.pipeline import open_pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / 'resource' / 'models' / 'warehouse.onnx'
 DRIVE = ROOT / 'resource' / 'demo' / 'drive.mp4'
+INT8 = MODEL.with_name('warehouse_int8.onnx')
 CARD = MODEL.with_suffix('.md')
 EXAMPLE = ROOT / 'examples' / 'custom_dataset'
 CLASSES = ('pallet', 'barrel', 'traffic_cone', 'person', 'fiducial_board', 'forklift')
@@ -25,16 +28,17 @@ CLASSES = ('pallet', 'barrel', 'traffic_cone', 'person', 'fiducial_board', 'fork
 TOLERANCE = 0.02
 
 
-def told(pictures: int) -> dict[str, tuple[int, float, float]]:
+def told(heading: str) -> dict[str, tuple[int, float, float]]:
     """Rows of one of the card's tables: objects, mAP50, mAP50-95."""
-    table = CARD.read_text(encoding='utf-8').split(f'| {pictures} pictures |')[1].split('\n\n')[0]
+    table = CARD.read_text(encoding='utf-8').split(f'| {heading} |')[1].split('\n\n')[0]
     rows = re.findall(r'^\| ([^|]+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \|$', table, re.MULTILINE)
     return {what: (int(n), float(map50), float(whole)) for what, n, map50, whole in rows}
 
 
-def test_it_is_recognised_without_a_yaml() -> None:
-    assert not MODEL.with_suffix('.yaml').exists()
-    spec = load_spec(MODEL)
+@pytest.mark.parametrize('model', (MODEL, INT8))
+def test_it_is_recognised_without_a_yaml(model: Path) -> None:
+    assert not model.with_suffix('.yaml').exists()
+    spec = load_spec(model)
     assert spec.layout == 'yolov8'
     assert spec.class_names == CLASSES
     assert (spec.width, spec.height, spec.dtype) == (640, 384, 'float32')
@@ -42,10 +46,11 @@ def test_it_is_recognised_without_a_yaml() -> None:
 
 def test_it_is_small() -> None:
     assert MODEL.stat().st_size < 8_000_000
+    assert INT8.stat().st_size < MODEL.stat().st_size / 3
 
 
 def test_the_card_tells_all_classes_and_reaches_the_aim() -> None:
-    rows = told(1000)
+    rows = told('1000 pictures')
     assert set(CLASSES) < set(rows)
     assert len(rows) == 1 + len(CLASSES) + 3
     objects, map50, whole = rows['all']
@@ -53,6 +58,22 @@ def test_the_card_tells_all_classes_and_reaches_the_aim() -> None:
     # Over 0.99 the pictures would be too easy to tell anything.
     assert 0.90 <= map50 <= 0.99
     assert whole >= 0.65
+    quantized = told('1000 pictures, INT8')
+    assert set(quantized) == set(rows)
+    assert quantized['all'][1] >= 0.98 * map50
+    assert quantized['all'][2] >= 0.98 * whole
+
+
+def test_the_int8_form_is_of_this_model_and_nearly_all_of_it() -> None:
+    gate = read_gate(INT8)
+    assert gate is not None and gate.passed and gate.frames == 1000
+    assert gate.float_sha256 == sha256(MODEL)
+    assert gate.figure == pytest.approx(
+        told('1000 pictures, INT8')['all'][2] / told('1000 pictures')['all'][2], abs=0.002
+    )
+    pipeline = open_pipeline(INT8)
+    assert pipeline.engine.info.precision == 'int8 (58 of 63 layers, else float32)'
+    pipeline.close()
 
 
 def test_the_drive_of_the_demo_is_what_the_generator_renders() -> None:
@@ -95,11 +116,12 @@ def test_it_does_on_100_new_pictures_what_the_card_says(tmp_path: Path) -> None:
 
     counts = ('--train', '0', '--calibration', '0', '--test', '100', '--sequences', '0')
     generate.main([str(tmp_path), *counts])
-    pictures, rows = card.measure(MODEL, tmp_path / 'test')
-    assert pictures == 100
-    found = {row.what: row for row in rows}
-    objects, map50, whole = told(100)['all']
-    assert found['all'].objects == objects
-    assert found['all'].map50 == pytest.approx(map50, abs=TOLERANCE)
-    assert found['all'].map == pytest.approx(whole, abs=TOLERANCE)
-    assert len(found) == 1 + len(CLASSES) + 3
+    for model, heading in ((MODEL, '100 pictures'), (INT8, '100 pictures, INT8')):
+        pictures, rows = card.measure(model, tmp_path / 'test')
+        assert pictures == 100
+        found = {row.what: row for row in rows}
+        objects, map50, whole = told(heading)['all']
+        assert found['all'].objects == objects
+        assert found['all'].map50 == pytest.approx(map50, abs=TOLERANCE)
+        assert found['all'].map == pytest.approx(whole, abs=TOLERANCE)
+        assert len(found) == 1 + len(CLASSES) + 3

@@ -53,3 +53,19 @@ def graph_precision(graph: Any, otherwise: str = 'float32') -> str:
         return kind
     layers = int8 + floats.total()
     return f'int8 ({int8} of {layers} layers, else {kind})' if floats else 'int8'
+
+
+def has_integer_kernels(graph: Any) -> bool:
+    """Whether most INT8 layers give INT8 too, as ONNX Runtime's integer kernels must.
+
+    Models made for TensorRT do not: there the activation function follows in float. ONNX Runtime
+    then multiplies floats all the same, and faster if the weights are constants.
+    """
+    quantized = {n.output[0] for n in graph.node if n.op_type == 'DequantizeLinear'}
+    quantizers = {n.input[0] for n in graph.node if n.op_type == 'QuantizeLinear'}
+    layers = [
+        node.output[0] in quantizers
+        for node in graph.node
+        if node.op_type in _MULTIPLY and all(name in quantized for name in node.input[:2])
+    ]
+    return 2 * sum(layers) > len(layers)

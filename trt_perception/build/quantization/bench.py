@@ -10,12 +10,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from trt_perception.build.quantization.graph import QuantizationError, with_outputs
+from trt_perception.build.quantization.graph import with_outputs
 from trt_perception.core import Detections, Frame, ModelSpec, Region, Selection
 from trt_perception.core.decoders import decoders
-from trt_perception.core.errors import one_line
 from trt_perception.runtime.engine import EngineInfo
-from trt_perception.runtime.host.onnx_runtime import cpu_name
+from trt_perception.runtime.host.onnx_runtime import cpu_name, open_session
 from trt_perception.runtime.host.preprocess import HostPreprocessor
 from trt_perception.runtime.pipeline import Pipeline
 
@@ -99,14 +98,4 @@ class _Engine:
 
 def open_model(model: onnx.ModelProto, threads: int = 0) -> Any:
     """A session of ONNX Runtime with a model that is in memory."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=['CPUExecutionProvider']
-        )
-    except Exception as error:
-        raise QuantizationError(f'ONNX Runtime refuses the model: {one_line(error)}') from None
+    return open_session(model.SerializeToString(), threads, fold_weights=True)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from trt_perception.core import ModelSpec
 from trt_perception.core.errors import one_line
 from trt_perception.runtime.engine import EngineError, EngineInfo
-from trt_perception.runtime.precision import read_precision
+from trt_perception.runtime.onnx_file import load_graph
+from trt_perception.runtime.precision import graph_precision, has_integer_kernels
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -31,14 +32,17 @@ class OnnxRuntimeEngine:
         Raises:
             EngineError: ONNX Runtime is absent or refuses the model.
         """
-        self._session: onnxruntime.InferenceSession | None = open_session(model, threads)
+        graph = load_graph(model).graph
+        self._session: onnxruntime.InferenceSession | None = open_session(
+            model, threads, fold_weights=not has_integer_kernels(graph)
+        )
         self._outputs = list(spec.outputs)
         import onnxruntime
 
         self.info = EngineInfo(
             f'ONNX Runtime {onnxruntime.__version__} CPU',
             cpu_name(),
-            read_precision(model, spec.dtype),
+            graph_precision(graph, spec.dtype),
         )
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -54,8 +58,15 @@ class OnnxRuntimeEngine:
         self._session = None
 
 
-def open_session(model: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+def open_session(
+    model: Path | bytes, threads: int = 0, *, fold_weights: bool = False
+) -> onnxruntime.InferenceSession:
     """A session on the CPU.
+
+    Args:
+        model: an ONNX file, or what one holds.
+        fold_weights: dequantize the weights now instead of in every run. The numbers are the same
+            and nothing runs in ONNX Runtime's integer kernels.
 
     Raises:
         EngineError: ONNX Runtime is absent or refuses the model.
@@ -71,10 +82,14 @@ def open_session(model: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads
     # Threads that spin between two frames take a core from everything else on the robot.
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    if fold_weights:
+        options.add_session_config_entry('session.disable_quant_qdq', '1')
+    source = model if isinstance(model, bytes) else str(model)
     try:
-        return onnxruntime.InferenceSession(str(model), options, providers=['CPUExecutionProvider'])
+        return onnxruntime.InferenceSession(source, options, providers=['CPUExecutionProvider'])
     except Exception as error:  # as above
-        raise EngineError(f"ONNX Runtime refuses model '{model}': {one_line(error)}") from None
+        name = 'the model' if isinstance(model, bytes) else f"model '{model}'"
+        raise EngineError(f'ONNX Runtime refuses {name}: {one_line(error)}') from None
 
 
 def cpu_name() -> str:
