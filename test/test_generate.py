@@ -326,16 +326,14 @@ def test_mistakes(args: tuple[str, ...], words: str, tmp_path: Path) -> None:
 
 def test_ctrl_c(tmp_path: Path) -> None:
     """Ends all processes at once, and leaves no labels that belong to other pictures."""
-    instances = tmp_path / 'train' / 'instances.json'
-    instances.parent.mkdir()
-    instances.write_text('of another seed')
+    dataset.split(tmp_path / 'train', 'train', 1, 7, 1, ignore)
     process = subprocess.Popen(
         command(tmp_path, '--train', '480', '--jobs', '2'),
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
         give_up = monotonic() + 120
-        while len(list(tmp_path.rglob('*.jpg'))) < 2:
+        while len(list(tmp_path.rglob('*.jpg'))) < 3:
             assert process.poll() is None and monotonic() < give_up
             sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
@@ -345,7 +343,28 @@ def test_ctrl_c(tmp_path: Path) -> None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     assert (process.returncode, errors.strip()) == (130, '')
-    assert not instances.exists()
+    content = json.loads((tmp_path / 'train' / 'instances.json').read_text())
+    assert 'seed 0' in content['info']['description']
+    assert 'annotations' not in content
+
+
+def test_pictures_of_others_stay(tmp_path: Path) -> None:
+    """What was rendered is replaced, and nothing else."""
+    pictures, folder = tmp_path / 'mine', tmp_path / 'set'
+    pictures.mkdir()
+    folder.mkdir()
+    (folder / 'images').symlink_to(pictures)
+    for labels in ('', '{"images": []}', '[]', '{"info": {"description": "of mine"}}'):
+        if labels:
+            (folder / 'instances.json').write_text(labels)
+        before = contents(folder)
+        with pytest.raises(FileExistsError, match='It holds what was not rendered'):
+            dataset.split(folder, 'train', 1, 7, 1, ignore)
+        assert contents(folder) == before
+    assert not any(pictures.iterdir())
+    for count in (2, 1):
+        items = dataset.split(tmp_path / 'rendered', 'train', count, 7, 1, ignore)
+        assert len(items) == count
 
 
 def test_the_command_writes_what_it_says(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ def run(main: Callable[[], int]) -> NoReturn:
     try:
         sys.exit(main())
     except OSError as error:
-        name = f"'{error.filename}': " if error.filename else ''
+        path = error.filename2 or error.filename  # the second is what was to be made
+        name = f"'{path}': " if path else ''
         _fail(f'{name}{error.strerror}; give another file or folder')
     except KeyboardInterrupt:
         sys.exit(130)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,29 @@ from typing import Any
 from synthetic.camera import HEIGHT, WIDTH
 from synthetic.objects import CATEGORIES
 from synthetic.render import Label
+
+#: How the description of each data set begins.
+RENDERED = 'rendered'
+
+
+def begin(folder: Path, info: dict[str, Any]) -> None:
+    """Make a folder, or void the labels of what was rendered into it before.
+
+    Raises:
+        FileExistsError: it holds something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / 'instances.json'
+    if any(folder.iterdir()) and not _is_rendered(path):
+        raise FileExistsError(errno.EEXIST, 'It holds what was not rendered', str(folder))
+    path.write_text(json.dumps({'info': info}), encoding='utf-8')
+
+
+def _is_rendered(path: Path) -> bool:
+    try:
+        return json.loads(path.read_bytes())['info']['description'].startswith(RENDERED)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def write(

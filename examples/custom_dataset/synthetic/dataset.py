@@ -36,17 +36,16 @@ def split(
 
     The bytes do not depend on ``jobs``.
     """
+    info = {'description': f'{coco.RENDERED}, split {name}, seed {seed}'}
+    coco.begin(folder, info)
     images = folder / 'images'
-    images.mkdir(parents=True, exist_ok=True)
-    _forget(folder)
+    images.mkdir(exist_ok=True)
     batches = [range(start, min(count, start + BATCH)) for start in range(0, count, BATCH)]
     items = []
     for part in _spread(partial(_batch, images, name, seed), batches, jobs):
         items += part
         done(len(part))
-    coco.write(
-        folder / 'instances.json', items, {'description': f'rendered, split {name}, seed {seed}'}
-    )
+    coco.write(folder / 'instances.json', items, info)
     return items
 
 
@@ -54,18 +53,14 @@ def sequence(
     folder: Path, number: int, frames: int, seed: int, jobs: int, done: Callable[[int], None]
 ) -> list[Item]:
     """Render a drive into ``folder``, pictures in order and ``instances.json``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _forget(folder)
+    info = {'description': f'{coco.RENDERED} drive, seed {seed}', 'rate_hz': RATE}
+    coco.begin(folder, info)
     pieces = [range(start, min(frames, start + 40)) for start in range(0, frames, 40)]
     items = []
     for part in _spread(partial(_piece, folder, number, seed, frames), pieces, jobs):
         items += part
         done(len(part))
-    coco.write(
-        folder / 'instances.json',
-        items,
-        {'description': f'rendered drive, seed {seed}', 'rate_hz': RATE},
-    )
+    coco.write(folder / 'instances.json', items, info)
     return items
 
 
@@ -80,11 +75,6 @@ def _spread(
     at_once = (signal.SIGINT, signal.SIG_DFL)
     with ProcessPoolExecutor(min(jobs, len(pieces)), context, signal.signal, at_once) as pool:
         yield from pool.map(work, pieces)
-
-
-def _forget(folder: Path) -> None:
-    """The labels of an earlier run are wrong as soon as a picture is replaced."""
-    (folder / 'instances.json').unlink(missing_ok=True)
 
 
 def _batch(images: Path, name: str, seed: int, numbers: range) -> list[Item]:

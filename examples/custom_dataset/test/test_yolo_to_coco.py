@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import command
 import pytest
+import yolo_to_coco
 from card import measure
 from data import class_names, load_samples
 from models import constant_detector
@@ -45,6 +47,18 @@ def test_there_and_back(rendered: Path, tmp_path: Path) -> None:
     (tmp_path / 'other' / 'images').symlink_to(tmp_path / 'gone')
     with pytest.raises(PerceptionError, match='is there already'):
         convert(images, labels, read_labels(str(names)), tmp_path / 'other')
+
+
+def test_a_folder_that_takes_no_link(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """It is named, and not the pictures."""
+    images, labels, names = write_yolo(rendered / 'train', tmp_path / 'yolo', 'train')
+    options = {'images': images, 'labels': labels, 'names': names, 'output': '/proc/self'}
+    monkeypatch.setattr('sys.argv', ['', *(f'--{name}={path}' for name, path in options.items())])
+    with pytest.raises(SystemExit, match='2'):
+        command.run(yolo_to_coco.main)
+    assert capsys.readouterr().err.startswith("error: '/proc/self/images': ")
 
 
 def test_labels_of_windows(rendered: Path, tmp_path: Path) -> None:
