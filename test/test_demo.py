@@ -349,7 +349,7 @@ def test_a_recording_that_breaks_off(model: Path, tmp_path: Path, domain_id: int
     torn = tmp_path / 'torn.mp4'
     torn.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
     folder = tmp_path / 'out'
-    demo = Demo(domain_id, '--model', model, '--input', torn, '--output', folder, '--rate', '20')
+    demo = Demo(domain_id, '--model', model, '--input', torn, '--output', folder, '--rate', '5')
     code, out, _ = demo.end()
     assert code == 1
     assert 'player ended with exit code 1' in out
