@@ -159,7 +159,7 @@ def rounded(
     h = h[group[:, :, None], order[:, :, None], order[:, None, :]]
     left = np.take_along_axis(left, order[:, None, :], axis=2)
     # The upper factor of the inverse: its rows say how an error spreads over those still to come.
-    upper = np.linalg.cholesky(np.linalg.inv(h)).transpose(0, 2, 1)
+    upper = _inverse_of_factor(h[:, ::-1, ::-1])[:, ::-1, ::-1]
     result = np.empty_like(left)
     for i in range(inputs):
         result[:, :, i] = np.clip(np.round(left[:, :, i] / steps), -LEVELS, LEVELS)
@@ -169,3 +169,22 @@ def rounded(
     np.put_along_axis(back, np.broadcast_to(order[:, None, :], result.shape), result, axis=2)
     shaped = back.reshape(rows.shape).astype(np.int8)
     return np.ascontiguousarray(np.moveaxis(shaped, 0, layer.output_axis))
+
+
+def _inverse_of_factor(h: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The inverse of the lower Cholesky factor of each matrix, block by block.
+
+    OpenBLAS factors a large matrix by several threads many times slower than by one; products it
+    does well.
+    """
+    half = h.shape[-1] // 2
+    if half < 128:
+        return np.linalg.inv(np.linalg.cholesky(h))
+    first = _inverse_of_factor(h[:, :half, :half])
+    below = h[:, half:, :half] @ first.transpose(0, 2, 1)
+    second = _inverse_of_factor(h[:, half:, half:] - below @ below.transpose(0, 2, 1))
+    whole = np.zeros_like(h)
+    whole[:, :half, :half] = first
+    whole[:, half:, half:] = second
+    whole[:, half:, :half] = -second @ below @ first
+    return whole

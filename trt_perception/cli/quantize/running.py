@@ -83,7 +83,7 @@ def quantized(
         contextlib.closing(
             open_pipeline(arguments.model, labels=arguments.labels, threads=arguments.threads)
         ) as floats,
-        TemporaryDirectory(dir=files.work, prefix='frames-') as folder,
+        _scratch(files.work) as folder,
     ):
         calibration = collect(
             arguments.calibration,
@@ -101,9 +101,9 @@ def quantized(
             known = {prop.key for prop in result.metadata_props}
             result.metadata_props.extend(p for p in model.metadata_props if p.key not in known)
             path = Path(folder, 'int8.onnx')
-            path.write_bytes(result.SerializeToString())
+            write_atomically(path, result.SerializeToString())
             if files.overrides is not None:
-                path.with_suffix('.yaml').write_bytes(files.overrides)
+                write_atomically(path.with_suffix('.yaml'), files.overrides)
             return contextlib.closing(
                 open_pipeline(path, labels=arguments.labels, threads=arguments.threads)
             )
@@ -216,6 +216,13 @@ def _question(arguments: argparse.Namespace, spec: ModelSpec, calibration: Calib
     """What the measurements depend on; those of another question are not taken up."""
     asked = (sha256(arguments.model), spec.to_dict(), calibration.sha256, versions())
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def _scratch(folder: Path) -> TemporaryDirectory[str]:
+    try:
+        return TemporaryDirectory(dir=folder, prefix='frames-')
+    except OSError as error:
+        raise FileError(f"'{folder}' cannot be written to: {error.strerror}") from None
 
 
 def _of(on_progress: Callable[[str, float], None], phase: str) -> Callable[[float], None]:
