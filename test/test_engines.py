@@ -26,8 +26,13 @@ from trt_perception.build.engine import differences, store
 from trt_perception.build.engine.cache import EngineCache, check, default_folder, key_of
 from trt_perception.build.engine.source import SourceError, network_for, read_source
 from trt_perception.build.engine.tuning import Tuning, TuningError
-from trt_perception.core import PerceptionError
+from trt_perception.build.quantization.bench import Bench
+from trt_perception.build.quantization.graph import prepare
+from trt_perception.build.quantization.network import Network
+from trt_perception.build.quantization.planning import make_plan
+from trt_perception.core import Frame, PerceptionError
 from trt_perception.core.files import FileError
+from trt_perception.runtime.model_file import load_spec
 from trt_perception.runtime.tensorrt.manifest import manifest_path, read_manifest
 from trt_perception.runtime.tensorrt.plan import load_plan, made_by
 
@@ -133,6 +138,26 @@ def test_int8_engines(name: str, int8: Any, cache: EngineCache) -> None:
     assert shares == sorted(shares)
     assert 0 <= shares[0] < 0.2 and 0.8 < shares[-1] <= 1
     assert len({phase for phase, _ in heard}) > 3
+
+
+def test_int8_engine_of_our_quantizer(tmp_path: Path, cache: EngineCache) -> None:
+    """The shipped model: what it quantizes multiplies in INT8, the last layers in FP16."""
+    path = model_path(tmp_path, 'warehouse')
+    generator = np.random.default_rng(0)
+    blocks = generator.integers(0, 256, (12, 20, 3))
+    picture = np.kron(blocks, np.ones((30, 30, 1))).astype(np.uint8)
+    bench = Bench(load_spec(path), [Frame.from_array(picture)])
+    network = Network(prepare(onnx.load(str(path))), bench, lambda: None)
+    meant = set(list(network.layers)[:-6])
+    plan, _ = make_plan(network, 'minmax')
+    model = network.with_int8(plan, meant)
+    assert len(meant) == 57 and sum(n.name.endswith('/divide') for n in model.graph.node) > 5
+    onnx.save(model, str(tmp_path / 'm.onnx'))
+    engine = build(tmp_path / 'm.onnx', cache)
+    layers = {x.name: x for x in engine.build.layers if x.kind == 'CONVOLUTION'}
+    assert set(layers) == set(network.layers)
+    assert {name for name, layer in layers.items() if layer.precision == 'INT8'} == meant
+    assert not [layer for layer in engine.build.layers if layer.unmet]
 
 
 def test_float_engines(assets: Path, cache: EngineCache) -> None:

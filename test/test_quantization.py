@@ -566,6 +566,55 @@ def test_layers_that_share_an_activation_share_its_qdq_and_a_residual_takes_it_t
     assert 'r/dequantized' in nodes_after['add'].input
 
 
+def residual_network(generator: np.random.Generator) -> onnx.ModelProto:
+    """Depthwise with channels far apart, a sum, a transposed convolution and a product."""
+    spans = np.geomspace(0.01, 10, 8)
+    nodes = [
+        conv('expand', 'x', 'w0'),
+        helper.make_node('Relu', ['expand_out'], ['a'], 'relu'),
+        conv('depthwise', 'a', 'w1', group=8, pads=[1, 1, 1, 1]),
+        helper.make_node('Relu', ['depthwise_out'], ['b'], 'relu2'),
+        conv('float', 'b', 'w2', pads=[1, 1, 1, 1]),
+        conv('block', 'float_out', 'w2', pads=[1, 1, 1, 1]),
+        helper.make_node('Add', ['block_out', 'float_out'], ['sum'], 'add'),
+        helper.make_node('Relu', ['sum'], ['c'], 'relu3'),
+        helper.make_node('ConvTranspose', ['c', 'w3'], ['d'], 'up', strides=[2, 2]),
+        helper.make_node('MatMul', ['d', 'w4'], ['y'], 'product'),
+    ]
+    return network(
+        nodes,
+        w0=generator.normal(size=(8, 3, 1, 1)) * spans[:, None, None, None],
+        w1=generator.normal(size=(8, 1, 3, 3)) / spans[:, None, None, None],
+        w2=generator.normal(size=(8, 8, 3, 3)),
+        w3=generator.normal(size=(8, 8, 2, 2)),
+        w4=generator.normal(size=(2 * SIZE, 4)),
+    )
+
+
+def test_tensorrt_takes_all_of_it_as_it_is_meant() -> None:
+    """Divided channels, a sum that takes Q/DQ, a layer in float between layers in INT8."""
+    pytest.importorskip('tensorrt_rtx_bindings', reason='TensorRT-RTX is not installed')
+    from trt_perception.build.engine.builder import Builder
+    from trt_perception.build.half import to_half
+
+    seen = Seen(residual_network(np.random.default_rng(0)))
+    plan, _ = make_plan(seen, 'mse')
+    assert 'a' in plan.divisors
+    plan.divisors.pop('float_out', None)
+    meant = set(seen.layers) - {'float'}
+    model = seen.with_int8(plan, meant)
+    add = next(n for n in model.graph.node if n.name == 'add')
+    assert list(add.input) == ['block_out', 'float_out/dequantized']
+    builder = Builder(to_half(model).SerializeToString(), Path('m.onnx'), 'int8')
+    assert not [layer for layer in builder.layers if layer.unmet]
+    multiplying = [x for x in builder.layers if x.kind in ('CONVOLUTION', 'DECONVOLUTION')]
+    multiplying += [x for x in builder.layers if x.kind == 'MATRIX_MULTIPLY']
+    assert {x.name: x.precision for x in multiplying} == {
+        name: 'INT8' if name in meant else 'HALF' for name in seen.layers
+    }
+    assert len(builder.build().plan) > 1000
+
+
 def test_in_integers_it_gives_the_same() -> None:
     generator = np.random.default_rng(0)
     nodes = [
