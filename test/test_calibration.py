@@ -186,7 +186,7 @@ def test_a_recording_that_breaks_off(tmp_path):
 
 def test_too_few_to_compare_with(tmp_path):
     folder = pictures(tmp_path / 'in', [scene(0)])
-    with pytest.raises(CalibrationError, match='holds 1 image that differ'):
+    with pytest.raises(CalibrationError, match='holds 1 image, too few'):
         collect(folder, tmp_path, held_out=8)
     chosen = collect(pictures(folder, [scene(0), scene(1)]), tmp_path, held_out=8)
     assert (len(chosen.frames), len(chosen.held_out)) == (1, 1)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import resource
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -148,6 +150,21 @@ def test_weights_that_are_no_floats_of_32_bits_are_refused() -> None:
     stored.graph.initializer.append(numpy_helper.from_array(weight.astype(np.int8), 'w8'))
     with pytest.raises(QuantizationError, match=r'quantized already \(DequantizeLinear\)'):
         prepare(stored)
+
+
+def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit on the size of files stands in for the disk."""
+    model = depthwise_network(np.random.default_rng(0))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+    try:
+        with pytest.raises(QuantizationError, match='TMPDIR names, cannot be written to; it may'):
+            prepare(model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    monkeypatch.setattr(tempfile, 'tempdir', '/absent')
+    with pytest.raises(QuantizationError, match=r'TMPDIR names, cannot be written to: .*absent'):
+        prepare(model)
 
 
 def test_a_model_that_is_none_is_refused() -> None:

@@ -79,7 +79,8 @@ def left_behind(folder: Path) -> set[str]:
 
 def test_the_whole_of_it(folder):
     """With the real quantizer: the package's model, nearly all of it in INT8, as good as before."""
-    done = run(folder, 'really', *COMMON, *LABELLED, '--method', 'mse', '--json', 'r.json')
+    few = ('--method', 'mse', '--frames', '2')
+    done = run(folder, 'really', *COMMON, *LABELLED, *few, '--json', 'r.json')
     assert done.returncode == 0, done.stderr
     report = json.loads((folder / 'r.json').read_text())
     assert report['int8_share'] >= 0.9
@@ -87,11 +88,16 @@ def test_the_whole_of_it(folder):
     pipeline = open_pipeline(folder / 'm_int8.onnx')
     assert pipeline.engine.info.precision.startswith('int8 (')
     pipeline.close()
-    # What was measured is there: a second run goes through with it.
-    kept = json.loads((folder / 'm_int8.quantize' / 'measurements.json').read_text())['figures']
-    assert sum(name.startswith('sensitivity') for name in kept) == 63
-    again = run(folder, 'really', *COMMON, *LABELLED, '--method', 'mse', '--json', '-')
-    assert json.loads(again.stdout)['int8_share'] == report['int8_share']
+    # What was measured is there: a second run takes it up.
+    measurements = folder / 'm_int8.quantize' / 'measurements.json'
+    kept = json.loads(measurements.read_text())
+    assert sum(name.startswith('sensitivity') for name in kept['figures']) == 63
+    known = max(name for name in kept['figures'] if name.startswith('sensitivity'))
+    kept['figures'][known] = 0.4321
+    measurements.write_text(json.dumps(kept))
+    again = run(folder, 'really', *COMMON, *LABELLED, *few, '--target', '0', '--json', '-')
+    costs = {layer['name']: layer['sensitivity'] for layer in json.loads(again.stdout)['layers']}
+    assert costs[known.split()[-1]] == 0.4321
 
 
 def test_a_model_that_keeps_its_accuracy_is_written(folder):
@@ -175,6 +181,16 @@ def test_it_is_written_if_somebody_wants_it(folder):
     assert read_gate(folder / 'm_int8.onnx') == gate
 
 
+def test_a_model_with_nothing_in_int8_is_none(folder):
+    done = run(folder, '63', *COMMON, *LABELLED, '--json', '-')
+    assert done.returncode == 3, done.stderr
+    report = json.loads(done.stdout)
+    assert (report['int8_share'], report['gate']['passed']) == (0, True)
+    assert report['output']['written'] is False
+    assert 'no layer bears INT8 within the target' in done.stderr.splitlines()[-1]
+    assert left_behind(folder) == {'m_int8.quantize'}
+
+
 def test_pictures_that_were_calibrated_with_prove_little(folder):
     done = run(folder, 'ruin', 'quantize', 'm.onnx', '--calibration', 'test/images', *LABELLED)
     assert done.returncode == 3
@@ -253,7 +269,7 @@ def test_progress_on_a_terminal(folder):
         ({'model': 'test/instances.json'}, 'is not a readable ONNX file'),
         ({'--calibration': 'absent'}, "input 'absent' does not exist"),
         ({'--calibration': 'test'}, "'test' is a folder without jpg or png pictures"),
-        ({'--calibration': 'one'}, "'one' holds 1 image that differ, too few to calibrate and to"),
+        ({'--calibration': 'one'}, "'one' holds 1 image, too few to calibrate and to"),
         ({'--calibration': 'one', '--eval': 'absent.json', '--images': '.'}, "'absent.json'"),
         ({'--topic': '/front'}, "topic '/front': input 'calibration/images' is no bag"),
         ({'--eval': 'test/instances.json'}, '--eval and --images belong together'),

@@ -139,8 +139,9 @@ def collect(
     distinct, alike = scan.distinct()
     kept, spared = _split(distinct, count, held_out)
     if not kept or (held_out and not spared):
+        images = 'image' if len(distinct) == 1 else 'different images'
         raise CalibrationError(
-            f"'{path}' holds {len(distinct)} image{'s' * (len(distinct) != 1)} that differ, too few"
+            f"'{path}' holds {len(distinct)} {images}, too few"
             f' to calibrate{" and to measure" if held_out else ""} with; give more of them'
         )
     files: dict[int, Path] = {}

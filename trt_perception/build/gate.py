@@ -286,7 +286,7 @@ def _result(
     int8: Pipeline,
 ) -> GateResult:
     warnings = list(claim.warnings)
-    told = f'{frames} frames with {objects} objects'
+    told = f'{frames} frame{"s" * (frames != 1)} with {objects} object{"s" * (objects != 1)}'
     if interval is None:
         warnings.append(f'{told} are too few to say how sure the figure is')
     elif figure >= claim.target > interval[0]:

@@ -21,6 +21,7 @@ from trt_perception.core.errors import one_line
 OPSET = 17
 #: The version of the file format that came with it.
 IR_VERSION = 8
+_NO_ROOM = 'the folder for temporary files, which TMPDIR names, cannot be written to'
 _QUANTIZED = {
     'QuantizeLinear', 'DequantizeLinear', 'DynamicQuantizeLinear', 'QLinearConv', 'QLinearMatMul',
     'ConvInteger', 'MatMulInteger',
@@ -96,11 +97,10 @@ def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
             )
             return onnx.load(str(path))
     except OSError as error:
-        raise QuantizationError(
-            f'the folder for temporary files cannot be used: {one_line(error)}; name another one in'
-            ' TMPDIR'
-        ) from None
+        raise QuantizationError(f'{_NO_ROOM}: {one_line(error)}') from None
     except Exception as error:  # ONNX Runtime's errors share no public base class
+        if 'serialization failed' in str(error):  # all that it says of a disk that is full
+            raise QuantizationError(f'{_NO_ROOM}; it may be full') from None
         raise QuantizationError(f'ONNX Runtime refuses the model: {one_line(error)}') from None
 
 

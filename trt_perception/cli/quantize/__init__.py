@@ -151,9 +151,16 @@ def run(arguments: argparse.Namespace) -> int:
         print(f'warning: {warning}', file=sys.stderr)
     if arguments.json != '-':
         _print_table(done, files.report)
-    if gate.passed or arguments.accept:
+    if done.written:
         return 0
     before = ' (what is there is of an earlier run)' if files.output.exists() else ''
+    if gate.passed or arguments.accept:
+        print(
+            f"no layer bears INT8 within the target: '{files.output}' was not written{before}; take"
+            ' the float model, which becomes FP16 in an engine, or a lower --target',
+            file=sys.stderr,
+        )
+        return GATE_FAILED
     print(
         f"gate failed: {gate}; '{files.output}' was not written{before}. More frames, of more that"
         ' the robot sees, may help, as may another --method; --target takes a lower share, and'

@@ -117,7 +117,7 @@ def quantized(
             floats.spec,
             calibration.frames,
             Measurements(
-                files.work / 'measurements.json', _question(arguments, floats.spec, calibration)
+                files.work / 'measurements.json', _question(model, floats.spec, calibration)
             ),
             target=arguments.target,
             method=arguments.method,
@@ -134,7 +134,8 @@ def quantized(
             warnings=(*comparison.result.warnings, *_of_tries(refused, comparison.result.passed)),
         )
         comparison = dataclasses.replace(comparison, result=gate)
-        written = gate.passed or gate.accepted
+        # Without INT8 it is the float model under another name.
+        written = (gate.passed or gate.accepted) and quantization.int8_share > 0
         notes = {
             METADATA_KEY: gate.to_dict(),
             CALIBRATION_KEY: {'method': quantization.method, **calibration.to_dict()},
@@ -203,9 +204,11 @@ def _of_tries(refused: int, passed: bool) -> tuple[str, ...]:
     )
 
 
-def _question(arguments: argparse.Namespace, spec: ModelSpec, calibration: Calibration) -> str:
+def _question(model: onnx.ModelProto, spec: ModelSpec, calibration: Calibration) -> str:
     """What the measurements depend on; those of another question are not taken up."""
-    asked = (sha256(arguments.model), spec.to_dict(), calibration.sha256, versions())
+    # Not the file's: weights may lie in another one.
+    network = hashlib.sha256(model.SerializeToString()).hexdigest()
+    asked = (network, spec.to_dict(), calibration.sha256, versions())
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
