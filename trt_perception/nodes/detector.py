@@ -229,6 +229,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
                 'device': self._engine.device,
                 'precision': self._engine.precision,
                 'images': images.source or 'none',
+                'subscribers': self._stream.subscribers,
             }
         elif not self._problem:
             verdict = Verdict(WARN, self._state)

@@ -62,6 +62,11 @@ class DetectionStream:
         )
         self._worker = InferenceWorker(pipeline, selection, self)
 
+    @property
+    def subscribers(self) -> int:
+        """Of the detections."""
+        return int(self._detections.get_subscription_count())
+
     def select(self, selection: Selection) -> None:
         """Publish according to this from the next frame on."""
         self._worker.selection = selection

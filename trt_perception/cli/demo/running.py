@@ -34,6 +34,8 @@ MODEL, INPUT = Path('resource/models/warehouse.onnx'), Path('resource/demo/drive
 PATIENCE = {'player': 10.0, 'detector': 60.0, 'recorder': 120.0}
 #: Seconds that the detector gets, when all is played, for the frames that are under way.
 SETTLE = 60.0
+#: Seconds that the others get to start and to find each other, before it is given up.
+DISCOVERY = 120.0
 
 
 class DemoError(PerceptionError):
@@ -83,12 +85,12 @@ def _run(plan: Plan, stop: Stop) -> int:
         code = 0
         try:
             for name in reversed(PATIENCE):
-                # It takes 64 MiB of /dev/shm, and only who publishes images needs it.
-                environment = profile_environment() if name == 'player' else {}
-                # The recorder must not take from the detector what it measures.
-                nice = 10 if name == 'recorder' else 0
-                child = Child(name, plan.parameters[name], TOPICS, environment, display.line, nice)
-                children.insert(0, child)
+                if name == 'player':
+                    # What is detected before the recorder is found is lost to it.
+                    _wait_for_each_other(children, listener, display, stop)
+                    if stop.requested:
+                        break
+                children.insert(0, _start(name, plan, display))
             _follow(children, listener, display, stop)
         except DemoError as error:
             display.say(f'error: {error}')
@@ -147,6 +149,32 @@ def _check(arguments: argparse.Namespace) -> Plan:
     return Plan(source.count, notes, output, parameters)
 
 
+def _start(name: str, plan: Plan, display: Display) -> Child:
+    # It takes 64 MiB of /dev/shm, and only who publishes images needs it.
+    environment = profile_environment() if name == 'player' else {}
+    # The recorder must not take from the detector what it measures.
+    nice = 10 if name == 'recorder' else 0
+    return Child(name, plan.parameters[name], TOPICS, environment, display.line, nice)
+
+
+def _wait_for_each_other(
+    children: Sequence[Child], listener: Listener, display: Display, stop: Stop
+) -> None:
+    """Wait until the detector knows that the recorder listens, or until Ctrl-C.
+
+    Raises:
+        DemoError: a process has died, the detector cannot work, or they do not find each other.
+    """
+    give_up = monotonic() + DISCOVERY
+    while not stop.requested and not listener.status.get('subscribers'):
+        if monotonic() > give_up:
+            raise DemoError(
+                f'detector and recorder did not find each other in {DISCOVERY:.0f} s; see that the'
+                ' nodes of this machine reach one another (firewall, loopback, ROS_LOCALHOST_ONLY)'
+            )
+        _look(children, listener, display)
+
+
 def _follow(children: Sequence[Child], listener: Listener, display: Display, stop: Stop) -> None:
     """Wait until all is played and detected, or until Ctrl-C.
 
@@ -163,13 +191,22 @@ def _follow(children: Sequence[Child], listener: Listener, display: Display, sto
             return
         elif monotonic() > give_up:
             raise DemoError(f'the detector is not done {SETTLE:.0f} s after the last image')
-        listener.spin()
-        display.update(listener.status)
-        for child in children:
-            if child.code is not None and not (child is player and child.code == 0):
-                raise DemoError(f'{child.epitaph()}')
-        if listener.status.get('state') == 'unconfigured' and listener.status['level'] == 'error':
-            raise DemoError(f'detector {listener.status["message"]}')
+        _look(children, listener, display)
+
+
+def _look(children: Sequence[Child], listener: Listener, display: Display) -> None:
+    """Listen for a moment, show what is heard, and see that all are well.
+
+    Raises:
+        DemoError: a process has died, or the detector cannot work.
+    """
+    listener.spin()
+    display.update(listener.status)
+    for child in children:
+        if child.code is not None and not (child.name == 'player' and child.code == 0):
+            raise DemoError(f'{child.epitaph()}')
+    if listener.status.get('state') == 'unconfigured' and listener.status['level'] == 'error':
+        raise DemoError(f'detector {listener.status["message"]}')
 
 
 def _end(children: Sequence[Child], display: Display, stop: Stop) -> bool:
