@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -63,3 +64,13 @@ def orphans(files: set[Path]) -> set[Path]:
     """Those that are still there and that no process has mapped or open."""
     processes = Path('/proc').glob('[0-9]*')
     return {f for f in files if f.exists()}.difference(*map(shared_memory, processes))
+
+
+def read_terminal(descriptor: int) -> bytes:
+    """All that is shown on a pseudo-terminal until the other end closes it; closes this one."""
+    shown = b''
+    # Linux says by an error that the other end is closed.
+    with open(descriptor, 'rb', buffering=0) as terminal, contextlib.suppress(OSError):
+        while part := terminal.read(4096):
+            shown += part
+    return shown

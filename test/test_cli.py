@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from models import constant_detector, write_network
+from processes import read_terminal
 
 import trt_perception
 from trt_perception.core import ModelSpec
@@ -173,16 +174,7 @@ def test_progress_on_a_terminal(given, tmp_path):
         stdout=subprocess.PIPE, stderr=theirs,
     )  # fmt: skip
     os.close(theirs)
-    shown = b''
-    while True:
-        try:
-            part = os.read(ours, 4096)
-        except OSError:  # how Linux says that the other end is closed
-            break
-        if not part:
-            break
-        shown += part
-    os.close(ours)
+    shown = read_terminal(ours)
     assert process.stdout is not None
     with process.stdout as out:
         assert json.loads(out.read())['pictures'] == 3

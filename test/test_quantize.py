@@ -17,6 +17,7 @@ from typing import Any
 
 import onnx
 import pytest
+from processes import read_terminal
 
 pytest.importorskip('av')
 pytest.importorskip('pycocotools')
@@ -243,16 +244,7 @@ def test_progress_on_a_terminal(folder):
         env={**os.environ, 'TERM': 'xterm', 'COLUMNS': '120'},
     )  # fmt: skip
     os.close(theirs)
-    shown = b''
-    while True:
-        try:
-            part = os.read(ours, 4096)
-        except OSError:  # how Linux says that the other end is closed
-            break
-        if not part:
-            break
-        shown += part
-    os.close(ours)
+    shown = read_terminal(ours)
     assert process.stdout is not None
     with process.stdout as out:
         assert json.loads(out.read())['calibration']['frames'] == 6

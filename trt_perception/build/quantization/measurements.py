@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -28,12 +29,11 @@ class Measurements:
         self._question = question
         self._figures: dict[str, float] = {}
         if path is not None and path.is_file():
-            try:
+            # What cannot be read is measured again.
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 kept = json.loads(path.read_text(encoding='utf-8'))
                 if kept['question'] == question:
                     self._figures = {str(k): float(v) for k, v in kept['figures'].items()}
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                pass  # what cannot be read is measured again
         self.resumed = len(self._figures)
 
     def get(self, name: str, measure: Callable[[], float]) -> float:
