@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from trt_perception.core import ModelSpec, SpecError, recognise
+from trt_perception.core import ModelSpec, Signature, SpecError, recognise
 from trt_perception.core.errors import one_line
 from trt_perception.core.files import is_file, user_path
 from trt_perception.core.labels import COCO
@@ -27,14 +30,55 @@ def load_spec(model: Path, labels: str = '') -> ModelSpec:
         ModelFileError: a file is missing or unreadable.
         SpecError: the model is not understood; the text says what settles it.
     """
-    beside = model.parent / f'{model.stem}.yaml'  # with_suffix refuses '.', an empty parameter
-    try:
-        overrides = _read_overrides(beside)
-        if labels:
-            overrides['class_names'] = read_labels(labels)
+    with _named(model):
+        overrides = _overrides(model, labels)
         size = (overrides['width'], overrides['height']) if 'width' in overrides else None
         return recognise(read_signature(model, size), overrides)
+
+
+def engine_spec(
+    engine: Path, signature: Signature, built: ModelSpec | None, labels: str = ''
+) -> ModelSpec:
+    """As `load_spec`, of an engine.
+
+    Args:
+        engine: its file; a YAML beside it overrides what is known of it.
+        signature: what the engine says of itself.
+        built: what its manifest knows, if this package made it.
+        labels: class names, see `read_labels`.
+
+    Raises:
+        ModelFileError, SpecError: as `load_spec`.
+    """
+    with _named(engine):
+        overrides = _overrides(engine, labels)
+        if built is None:
+            return recognise(signature, overrides)
+        if not built.num_classes:
+            overrides['num_classes'] = len(overrides.get('class_names', built.class_names))
+        # An engine of a float model may take halves.
+        overrides['dtype'] = {t.name: t.dtype for t in signature.inputs}[built.input_name]
+        return dataclasses.replace(built, **overrides)
+
+
+def _beside(model: Path) -> Path:
+    return model.parent / f'{model.stem}.yaml'  # with_suffix refuses '.', an empty parameter
+
+
+def _overrides(model: Path, labels: str) -> dict[str, Any]:
+    overrides = _read_overrides(_beside(model))
+    if labels:
+        overrides['class_names'] = read_labels(labels)
+    return overrides
+
+
+@contextlib.contextmanager
+def _named(model: Path) -> Iterator[None]:
+    """Say of which model something is not understood."""
+    try:
+        yield
     except SpecError as error:
+        beside = _beside(model)
         also = f' (with {beside.name} beside it)' if is_file(beside) else ''
         raise SpecError(f"model '{model}'{also}: {error}") from None
 

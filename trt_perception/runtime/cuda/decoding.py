@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a network's outputs on the device to detections on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter_ns
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trt_perception.core import Detections, Geometry, ModelSpec, Selection, TensorInfo
+from trt_perception.core.decoders import Decoder
+from trt_perception.runtime.cuda.decode import DecodePlan, supported
+from trt_perception.runtime.cuda.device import Scope
+from trt_perception.runtime.cuda.driver import call
+from trt_perception.runtime.cuda.kernels import Kernels
+from trt_perception.runtime.cuda.memory import DeviceArena, PinnedArena
+from trt_perception.runtime.select import detections_of
+
+#: Times on the GPU's clock, ns: preprocessing begins and ends, decoding begins and ends.
+_STAMPS = 4
+
+
+class Decoded(NamedTuple):
+    """What one image gave.
+
+    Attributes:
+        dropped: candidates beyond those that the device can hold.
+        preprocess, infer, decode: nanoseconds on the GPU.
+    """
+
+    detections: Detections
+    dropped: int
+    preprocess: int
+    infer: int
+    decode: int
+
+
+class Decoding(Protocol):
+    """A way to decode one image's outputs.
+
+    Attributes:
+        stamps: device address where the kernels leave the time.
+    """
+
+    stamps: int
+
+    def enqueue(
+        self, geometry: Geometry, selection: Selection, kernels: Kernels, stream: Any
+    ) -> None:
+        """Launch what brings the outcome to the host."""
+
+    def read(self, geometry: Geometry, selection: Selection) -> Decoded:
+        """The outcome, once the stream is through."""
+
+
+def decoding_for(
+    scope: Scope,
+    spec: ModelSpec,
+    decoder: Decoder,
+    outputs: Sequence[TensorInfo],
+    places: Sequence[int],
+) -> Decoding:
+    """The fastest way that there is for a layout.
+
+    Args:
+        outputs: in the order of ``spec.outputs``, with the whole batch in their shapes.
+        places: device address of this image's part of each.
+    """
+    images = [TensorInfo(o.name, o.dtype, (1, *o.shape[1:])) for o in outputs]
+    if supported(spec.layout):
+        return _OnDevice(scope, spec, images, places)
+    return _OnHost(scope, spec, decoder, images, places)
+
+
+class _OnHost:
+    """Copies the outputs back, for layouts without kernels: they are small, or foreign."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        spec: ModelSpec,
+        decoder: Decoder,
+        outputs: Sequence[TensorInfo],
+        places: Sequence[int],
+    ) -> None:
+        self._spec = spec
+        self._decoder = decoder
+        device = DeviceArena(scope, {'stamps': 8 * _STAMPS})
+        self.stamps = device.addresses['stamps']
+        device.fill('stamps', np.zeros(_STAMPS, np.uint64))
+        shapes = [tuple(n or 0 for n in o.shape) for o in outputs]
+        sizes = [
+            int(np.prod(shape)) * np.dtype(o.dtype).itemsize
+            for shape, o in zip(shapes, outputs, strict=True)
+        ]
+        names = [str(index) for index in range(len(outputs))]
+        pinned = PinnedArena(
+            scope, dict(zip(names, sizes, strict=True)) | {'stamps': 8 * _STAMPS}
+        )
+        self._times = pinned.view('stamps', np.uint64, _STAMPS)
+        self._outputs: list[NDArray[Any]] = [
+            pinned.view(name, o.dtype, int(np.prod(shape))).reshape(shape)
+            for name, o, shape in zip(names, outputs, shapes, strict=True)
+        ]
+        self._copies = list(zip(self._outputs, places, strict=True))
+        self._copies.append((self._times, self.stamps))
+
+    def enqueue(
+        self, geometry: Geometry, selection: Selection, kernels: Kernels, stream: Any
+    ) -> None:
+        for view, place in self._copies:
+            call('cuMemcpyDtoHAsync', view.ctypes.data, place, view.nbytes, stream)
+        call('cuMemsetD8Async', self.stamps, 0, 8 * _STAMPS, stream)
+
+    def read(self, geometry: Geometry, selection: Selection) -> Decoded:
+        begun = perf_counter_ns()
+        detections = detections_of(
+            self._decoder, self._outputs, self._spec, geometry, selection
+        )
+        begin, end = int(self._times[0]), int(self._times[1])
+        # The network's end shows on no clock here; it is in the time that the caller waits.
+        return Decoded(detections, 0, end - begin, 0, perf_counter_ns() - begun)
