@@ -253,10 +253,11 @@ static __device__ inline void sort(Word *keys, int size) {
 // last of them lies is found and looked into.
 static __device__ inline void smallest(const Word *keys, unsigned count, Word *taken) {
   __shared__ unsigned bins[THREADS];
-  __shared__ unsigned bin, before, inside;
+  __shared__ unsigned bin, before, inside, found;
   unsigned thread = threadIdx.x, wanted = CAPACITY;
   Word prefix = 0;
   int shift = 64;
+  if (thread == 0) found = 0;
   do {
     int width = min(DIGIT, shift), above = shift;
     shift -= width;
@@ -284,10 +285,8 @@ static __device__ inline void smallest(const Word *keys, unsigned count, Word *t
     wanted -= before;
     prefix = prefix << width | bin;
   } while (inside != wanted);  // keys are unique: the last digit ends it at the latest
-  if (thread == 0) bin = 0;
-  __syncthreads();
   for (unsigned i = thread; i < count; i += THREADS)
-    if (keys[i] >> shift <= prefix) taken[atomicAdd(&bin, 1u)] = keys[i];
+    if (keys[i] >> shift <= prefix) taken[atomicAdd(&found, 1u)] = keys[i];
   __syncthreads();
 }
 
