@@ -141,9 +141,7 @@ def test_every_order_of_threads_gives_the_same(kernels, layout):
 
 @pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('equal', [False, True])
-def test_of_more_than_the_capacity_the_best_are_kept_and_the_others_counted(
-    kernels, layout, equal
-):
+def test_of_more_than_the_capacity_the_best_are_kept_and_the_others_counted(kernels, layout, equal):
     """The boxes lie alone, so that all that are sorted come out."""
     classes = {'yolov5': 40}.get(layout, 80)
     spec = without_suppression(spec_of(layout, classes))
@@ -215,9 +213,7 @@ def test_which_layouts_the_kernels_decode():
         with pytest.raises(EngineError, match='decode them on the host'):
             DecodePlan(spec_of('yolov8', 80), [Output(shape, dtype)], multi_label=False)
     with pytest.raises(EngineError, match='100 cells fit no pyramid of a 64x64 input'):
-        DecodePlan(
-            spec_of('yolox_raw', 80), [Output((1, 100, 85), 'float32')], multi_label=False
-        )
+        DecodePlan(spec_of('yolox_raw', 80), [Output((1, 100, 85), 'float32')], multi_label=False)
     plan = DecodePlan(spec_of('yolov8', 80), [Output((1, 84, 84), 'float32')], multi_label=False)
     with pytest.raises(EngineError, match='no room for multi_label'):
         plan.launches(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The decode kernels in numbers: what they need, how they are launched, how to read what they found.
+"""The decode kernels in numbers: what they need, how they are launched, how their result is read.
 
 Four launches a frame: each row's scores (`score_columns` or `score_rows`) make a list of candidates
 in the device's memory, `take_best` sorts the best of them, `overlaps` compares these and `suppress`
