@@ -191,12 +191,12 @@ def test_faults_are_told_in_one_line(tmp_path, monkeypatch):
             'wrong.cu', 'extern "C" __global__ void f() { return 1 }', {}, 'sm_90', tmp_path
         )
     assert '\n' not in str(told.value)
-    with pytest.raises(EngineError, match='makes no code for sm_10 .it knows .*sm_87'):
+    with pytest.raises(EngineError, match=r'makes no code for sm_10 .it knows .*sm_87'):
         compile_file('small.cu', SMALL, HEADERS, 'sm_10', tmp_path)
     assert not list(tmp_path.iterdir())
     compiler._nvrtc.cache_clear()
     monkeypatch.setitem(sys.modules, 'cuda.bindings.nvrtc', None)
     monkeypatch.delattr('cuda.bindings.nvrtc', raising=False)
-    with pytest.raises(EngineError, match='NVRTC is not usable .*pip install') as told:
+    with pytest.raises(EngineError, match=r'NVRTC is not usable .*pip install') as told:
         compile_file('small.cu', SMALL, HEADERS, 'sm_90', tmp_path)
     assert '\n' not in str(told.value)

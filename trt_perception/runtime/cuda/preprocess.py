@@ -21,7 +21,7 @@ _LARGEST = 65535
 
 
 class _Kind(NamedTuple):
-    """The kernel of an encoding; what the kernel's encodings differ in; the order of its colours."""
+    """An encoding's kernel, what that kernel's encodings differ in, the order of the colours."""
 
     kernel: str
     first: int = 0
