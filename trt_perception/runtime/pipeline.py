@@ -11,20 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_perception.core import (
-    Candidates,
-    Detections,
-    Frame,
-    Geometry,
-    ModelSpec,
-    Region,
-    Selection,
-)
+from trt_perception.core import Detections, Frame, Geometry, ModelSpec, Region, Selection
 from trt_perception.core.decoders import Decoder, checked, decoders
-from trt_perception.core.nms import best_first, suppress
 from trt_perception.runtime.engine import Engine, EngineError
 from trt_perception.runtime.gate_result import check_gate
 from trt_perception.runtime.model_file import load_spec
+from trt_perception.runtime.select import select
 
 BACKENDS = ('auto', 'onnxruntime', 'tensorrt')
 
@@ -72,7 +64,9 @@ class Pipeline:
         inferred = perf_counter_ns()
         # A network's garbage (inf, NaN) is dropped, not warned about on every frame.
         with np.errstate(all='ignore'):
-            detections = self._select(outputs, geometry, selection)
+            floats = [o.astype(np.float32) if o.dtype == np.float16 else o for o in outputs]
+            found = checked(self._decoder.decode(floats, self.spec, selection), self.spec.layout)
+            detections = select(found, self.spec, geometry, selection)
         times = StageTimes(prepared - start, inferred - prepared, perf_counter_ns() - inferred)
         return Result(detections, times)
 
@@ -89,33 +83,6 @@ class Pipeline:
         if self.spec.size_input:
             inputs[self.spec.size_input] = np.array([[self.spec.width, self.spec.height]], np.int64)
         return inputs
-
-    def _select(
-        self, outputs: list[NDArray[Any]], geometry: Geometry, selection: Selection
-    ) -> Detections:
-        floats = [o.astype(np.float32) if o.dtype == np.float16 else o for o in outputs]
-        found = checked(self._decoder.decode(floats, self.spec, selection), self.spec.layout)
-        found = found.take(_usable(found, selection.class_ids))
-        found = found.take(geometry.shows(found.boxes))
-        limit = selection.max_detections
-        if self.spec.nms:
-            found = suppress(found, selection.iou_threshold, limit)
-        else:
-            found = best_first(found, limit)
-        return Detections(
-            geometry.to_source(found.boxes),
-            np.clip(found.scores, 0, 1).astype(np.float32),
-            found.class_ids,
-        )
-
-
-def _usable(found: Candidates, class_ids: frozenset[int] | None) -> NDArray[np.bool_]:
-    # Rows that a network leaves unused carry a class of -1, or one made of NaN.
-    usable = np.isfinite(found.boxes).all(axis=1) & np.isfinite(found.scores)
-    usable &= found.class_ids >= 0
-    if class_ids is not None:
-        usable &= np.isin(found.class_ids, list(class_ids))
-    return usable
 
 
 def open_pipeline(

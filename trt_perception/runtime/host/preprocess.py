@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from trt_perception.core import Frame, FrameError, Geometry, ModelSpec, Region, place
 from trt_perception.runtime.host.color import to_pixels
+from trt_perception.runtime.levels import level_tables
 
 
 class HostPreprocessor:
@@ -20,12 +21,7 @@ class HostPreprocessor:
         # OpenCV has no tables of half floats, but it looks up any 16 or 32 bits.
         bits = np.int16 if spec.dtype == 'float16' else np.int32
         self._tensor_bits = self._tensor.view(bits)
-        # 256 pixel values a channel: scale, mean and std are exact and cost one look-up.
-        values = np.arange(256, dtype=np.float64) * spec.scale
-        self._tables = [
-            ((values - m) / s).astype(spec.dtype).view(bits)
-            for m, s in zip(spec.mean, spec.std, strict=True)
-        ]
+        self._tables = level_tables(spec).view(bits)
         self._plane = np.zeros((spec.height, spec.width), np.uint8)
         self._canvas = np.zeros((0, 0), np.uint8)
         self._geometry: Geometry | None = None
