@@ -172,6 +172,19 @@ def test_suppression_of_a_full_house(kernels):
         assert len(found[0]) > 400
 
 
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('multi_label', [False, True])
+def test_infinite_scores_take_a_place_only_where_they_do_on_the_host(kernels, layout, multi_label):
+    spec = spec_of(layout, 80)
+    outputs = random_outputs(spec, np.random.default_rng(6), 'float32', busy=1)
+    if layout == 'yolov8':
+        outputs[0][0, 4 + 7, ::3] = np.inf
+    else:
+        outputs[0][0, ::3, -7] = np.inf
+    selection = Selection(0.0, multi_label=multi_label)
+    compare(Cpu(kernels), spec, [outputs], placements(spec)[0], selection)
+
+
 def test_many_classes(kernels):
     for layout in ('yolov8', 'yolox', 'detr'):
         spec = spec_of(layout, 1203, 32, 32)

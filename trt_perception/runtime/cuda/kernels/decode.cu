@@ -33,9 +33,10 @@ static __device__ inline void append(
   list.keys[slot] = key_of(bits, (unsigned)row * (unsigned)classes + (unsigned)class_id);
 }
 
-// NaN and infinite scores are no scores.
-static __device__ inline bool reaches(unsigned bits, const Scores &scores) {
-  return bits < 0xff800000u && unordered(bits) >= scores.threshold;
+// NaN is no score. Nor is infinity, but like a box that is filtered late it takes a place first.
+static __device__ inline bool reaches(unsigned bits, const Scores &scores, const Filter &filter) {
+  float score = unordered(bits);
+  return score >= scores.threshold && (finite(score) || !filter.early);
 }
 
 // Append each wanted class of a row that this thread looks at, `first` and every `stride`th until
@@ -47,7 +48,7 @@ static __device__ inline void append_each(
   int shown = -1;
   for (int c = first; c < last; c += stride) {
     unsigned bits = ordered(value(c));
-    if (!reaches(bits, scores)) continue;
+    if (!reaches(bits, scores, filter)) continue;
     if (filter.early) {
       if (!wanted(filter.classes, c)) continue;
       if (shown < 0) shown = shows(box_of(boxes, row), filter.place);
@@ -60,7 +61,7 @@ static __device__ inline void append_each(
 static __device__ inline void append_best(
     unsigned bits, int row, int class_id, const Scores &scores, const Boxes &boxes,
     const Filter &filter, const List &list) {
-  if (!reaches(bits, scores)) return;
+  if (!reaches(bits, scores, filter)) return;
   if (filter.early && !(wanted(filter.classes, class_id) &&
                         shows(box_of(boxes, row), filter.place)))
     return;
@@ -311,10 +312,12 @@ extern "C" __global__ void take_best(
     int row = (int)((unsigned)key / (unsigned)classes);
     int class_id = (int)((unsigned)key % (unsigned)classes);
     Box box = box_of(boxes, row);
-    if (!filter.early && !(wanted(filter.classes, class_id) && shows(box, filter.place)))
+    float score = unordered(~(unsigned)(key >> 32));
+    if (!filter.early &&
+        !(finite(score) && wanted(filter.classes, class_id) && shows(box, filter.place)))
       class_id = -1;
     taken_boxes[i] = box;
-    taken_scores[i] = unordered(~(unsigned)(key >> 32));
+    taken_scores[i] = score;
     taken_classes[i] = class_id;
   }
   if (thread == 0) *taken_count = (unsigned)count;
