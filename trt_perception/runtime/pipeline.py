@@ -25,6 +25,7 @@ from trt_perception.core.nms import best_first, suppress
 from trt_perception.runtime.engine import Engine, EngineError
 from trt_perception.runtime.gate_result import check_gate
 from trt_perception.runtime.model_file import load_spec
+from trt_perception.runtime.nvtx import stage
 
 BACKENDS = ('auto', 'onnxruntime', 'tensorrt')
 
@@ -65,15 +66,18 @@ class Pipeline:
             EngineError: the network could not be run.
             DecodeError: the decoder, one from outside, is wrong.
         """
-        start = perf_counter_ns()
-        tensor, geometry = self._preprocess(frame, selection.region)
-        prepared = perf_counter_ns()
-        outputs = self.engine.infer(self._inputs(tensor))
-        inferred = perf_counter_ns()
-        # A network's garbage (inf, NaN) is dropped, not warned about on every frame.
-        with np.errstate(all='ignore'):
-            detections = self._select(outputs, geometry, selection)
-        times = StageTimes(prepared - start, inferred - prepared, perf_counter_ns() - inferred)
+        with stage(frame.source or 'frame'):
+            start = perf_counter_ns()
+            with stage('preprocess'):
+                tensor, geometry = self._preprocess(frame, selection.region)
+            prepared = perf_counter_ns()
+            with stage('infer'):
+                outputs = self.engine.infer(self._inputs(tensor))
+            inferred = perf_counter_ns()
+            # A network's garbage (inf, NaN) is dropped, not warned about on every frame.
+            with stage('decode'), np.errstate(all='ignore'):
+                detections = self._select(outputs, geometry, selection)
+            times = StageTimes(prepared - start, inferred - prepared, perf_counter_ns() - inferred)
         return Result(detections, times)
 
     def warm_up(self) -> None:
