@@ -28,7 +28,7 @@ from trt_perception.runtime.pipeline import open_pipeline
 pipeline = open_pipeline(Path(sys.argv[1]))
 frame = Frame.from_array(np.zeros((64, 64, 3), np.uint8), source='/front')
 pipeline(frame, Selection())
-try: pipeline(frame, Selection(region=Region(0, 0, 99, 99)))
+try: pipeline(frame, Selection(region=Region(90, 90, 9, 9)))
 except FrameError: print('refused')
 print('nvtx' in sys.modules)
 """
