@@ -23,7 +23,7 @@ COMMANDS = {'detector', 'player', 'recorder', 'trt-perception'}
 
 # Import name to rosdep key, where they differ.
 ROSDEP = {'cv2': 'python3-opencv', 'numpy': 'python3-numpy', 'rich': 'python3-rich',
-          'yaml': 'python3-yaml'}  # fmt: skip
+          'pynvml': 'nvidia-ml-py', 'yaml': 'python3-yaml'}  # fmt: skip
 
 
 def python(*args: str | Path, cwd: Path, path: Path | None = None) -> str:
