@@ -151,10 +151,10 @@ class _Run:
             self._ready.abort()
 
 
-def driver_calls() -> Counter[str] | None:
-    """CUDA driver calls of this process by name; None where it uses no CUDA."""
+def driver_calls() -> Counter[str]:
+    """CUDA driver calls of this process so far, by name; none where it uses no CUDA."""
     driver = sys.modules.get('trt_perception.runtime.cuda.driver')
-    return Counter(driver.calls) if driver is not None and driver.calls else None
+    return Counter() if driver is None else Counter(driver.calls)
 
 
 def measure(
@@ -192,9 +192,9 @@ def measure(
             time.sleep(min(_TICK, max(seconds - passed, 0.0)))
     finally:
         run.end()
-    passed, cpu, after = perf_counter() - begun, time.process_time() - cpu, driver_calls()
+    passed, cpu = perf_counter() - begun, time.process_time() - cpu
+    calls = driver_calls() - before
     on_step('measuring', 1.0)
-    calls = None if after is None else after - (before or Counter())
     return _result(cameras, info, image, passed, cpu, calls, samples)
 
 
@@ -204,7 +204,7 @@ def _result(
     image: Mapping[str, Any],
     seconds: float,
     cpu: float,
-    calls: Counter[str] | None,
+    calls: Counter[str],
     samples: Mapping[str, Sequence[float]],
 ) -> BenchmarkResult:
     host = ('total', 'submit', 'wait')
@@ -230,10 +230,8 @@ def _result(
         ],
         merged(ours),
         merged(stages),
-        None if calls is None else dict(calls),
-        None
-        if calls is None
-        else {name: n for name, n in calls.items() if name.startswith(_ALLOCATING)},
+        dict(calls) if calls else None,
+        {name: n for name, n in calls.items() if name.startswith(_ALLOCATING)} if calls else None,
         cpu / seconds,
         memory,
         {
