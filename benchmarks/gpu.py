@@ -81,10 +81,11 @@ class Replays:
     """A network captured without anything around it, once for each lane."""
 
     def __init__(self, engine: Path, lanes: int) -> None:
-        from trt_perception.runtime.cuda import driver
         from trt_perception.runtime.cuda.device import CudaDevice
         from trt_perception.runtime.cuda.driver import call
         from trt_perception.runtime.cuda.memory import DeviceArena
+
+        from trt_perception.runtime.cuda import driver
         from trt_perception.runtime.model_file import engine_spec
         from trt_perception.runtime.tensorrt.plan import load_plan
 
@@ -168,10 +169,11 @@ def engine_part(given: argparse.Namespace) -> dict[str, Any]:
 
 def pipeline_part(given: argparse.Namespace) -> dict[str, Any]:
     """One camera, each frame waited for."""
+    from trt_perception.runtime.cuda.pipeline import open_engine
+
     from trt_perception.core import Selection
     from trt_perception.replay.benchmark.measure import Camera, driver_calls
     from trt_perception.replay.benchmark.result import merged
-    from trt_perception.runtime.cuda.pipeline import open_engine
 
     found: dict[str, Any] = {}
     for memory in ('pinned', 'pageable'):
@@ -199,9 +201,10 @@ def pipeline_part(given: argparse.Namespace) -> dict[str, Any]:
 
 def cameras_part(given: argparse.Namespace) -> dict[str, Any]:
     """Frames a second of many cameras, from pinned memory."""
+    from trt_perception.runtime.cuda.pipeline import open_engine
+
     from trt_perception.core import Selection
     from trt_perception.replay.benchmark.measure import Camera, measure
-    from trt_perception.runtime.cuda.pipeline import open_engine
 
     frame = picture(given)
     found: dict[str, Any] = {'threads': {}, 'one thread': {}}
@@ -242,12 +245,12 @@ def cameras_part(given: argparse.Namespace) -> dict[str, Any]:
 
 def preprocess_part(given: argparse.Namespace) -> dict[str, Any]:
     """Microseconds of the kernel, and of a copy of as many bytes as it must move."""
-    from trt_perception.core import place
     from trt_perception.runtime.cuda.device import CudaDevice
-    from trt_perception.runtime.cuda.driver import call
     from trt_perception.runtime.cuda.kernels import Kernels
     from trt_perception.runtime.cuda.memory import DeviceArena, PinnedArena
     from trt_perception.runtime.cuda.preprocess import level_tables, preprocess_launch
+
+    from trt_perception.core import place
     from trt_perception.runtime.model_file import load_spec
 
     device = CudaDevice()
@@ -265,7 +268,9 @@ def preprocess_part(given: argparse.Namespace) -> dict[str, Any]:
         tables = level_tables(spec)
         tensor = 3 * spec.width * spec.height * np.dtype(spec.dtype).itemsize
         sizes = {f'image {k}': frame.data.nbytes for k in range(copies)}
-        arena = DeviceArena(scope, sizes | {'tables': tables.nbytes, 'tensor': tensor, 'stamps': 32})
+        arena = DeviceArena(
+            scope, sizes | {'tables': tables.nbytes, 'tensor': tensor, 'stamps': 32}
+        )
         arena.fill('tables', tables)
         arena.fill('stamps', np.zeros(4, np.uint64))
         slots = PinnedArena(scope, {f'slot {k}': 8 for k in range(copies)})
@@ -306,8 +311,9 @@ def _gpu_seconds(scope: Any, stream: Any, launch: Callable[[int], Any], count: i
 
     All are captured into one graph: launched one by one, short ones would wait for the host.
     """
-    from trt_perception.runtime.cuda import driver
     from trt_perception.runtime.cuda.driver import call
+
+    from trt_perception.runtime.cuda import driver
 
     launch(0)
     call('cuStreamSynchronize', stream)
@@ -343,10 +349,11 @@ def _copy_bandwidth(scope: Any, stream: Any, size: int = 1 << 30) -> float:
 
 def cycles_part(given: argparse.Namespace) -> dict[str, Any]:
     """What the process and the GPU hold more after many cycles than after the first tenth."""
-    from trt_perception.core import Selection
     from trt_perception.runtime.cuda.device import CudaDevice
     from trt_perception.runtime.cuda.memory import DeviceArena, PinnedArena
     from trt_perception.runtime.cuda.pipeline import open_engine
+
+    from trt_perception.core import Selection
     from trt_perception.runtime.machine import process_memory
 
     holder = CudaDevice()  # keeps the context, so that it is not made anew ten thousand times
@@ -435,7 +442,9 @@ def table(report: dict[str, Any]) -> str:
     def row(what: str, times: dict[str, Any] | None, note: str = '') -> None:
         if times:
             frames = times.get('frames', '')
-            lines.append(f'| {what} | {times["p50"]:.3f} | {times["p99"]:.3f} | {frames} | {note} |')
+            lines.append(
+                f'| {what} | {times["p50"]:.3f} | {times["p99"]:.3f} | {frames} | {note} |'
+            )
 
     engine = report.get('engine', {})
     row('engine alone, CUDA graph', engine.get('graph'))
@@ -458,7 +467,10 @@ def table(report: dict[str, Any]) -> str:
                 f'{ratio:.1f} times ours from pinned memory' if ratio else '')  # fmt: skip
     if rates := report.get('cameras', {}).get('threads'):
         most = engine.get('saturated')
-        lines += ['', '| cameras | a thread each, frames/s | one thread, frames/s | best / engine |']
+        lines += [
+            '',
+            '| cameras | a thread each, frames/s | one thread, frames/s | best / engine |',
+        ]
         lines += ['|---|---|---|---|']
         for lanes, found in rates.items():
             threads = found['frames_per_second']

@@ -58,7 +58,8 @@ class OnnxModule(torch.nn.Module):
         for operator, inputs, outputs, attributes in self._nodes:
             made = operator([values.get(name) for name in inputs], attributes)
             many = made if isinstance(made, (tuple, list)) else (made,)
-            values.update(zip(outputs, many))  # noqa: B905: what nobody uses may be left unnamed
+            # What nobody uses may be left unnamed.
+            values.update(zip(outputs, many))  # noqa: B905
         return values[self._output]
 
     def _apply(self, *args: Any, **kwargs: Any) -> OnnxModule:

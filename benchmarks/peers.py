@@ -18,7 +18,9 @@ PAD = 114
 SCORE, OVERLAP, MOST = 0.25, 0.7, 300
 
 
-def letterbox(image: np.ndarray, width: int, height: int, out: np.ndarray) -> tuple[float, int, int]:
+def letterbox(
+    image: np.ndarray, width: int, height: int, out: np.ndarray
+) -> tuple[float, int, int]:
     """Scale an image into the middle of ``out`` (height, width, 3), grey around it.
 
     Returns:

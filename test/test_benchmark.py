@@ -54,9 +54,7 @@ def test_every_figure_is_there_and_they_agree(tmp_path):
     assert len(cameras) == 2 and all(camera['frames'] > 0 for camera in cameras)
     assert found['frames'] == sum(camera['frames'] for camera in cameras)
     assert found['seconds'] >= 1
-    assert found['frames_per_second'] == pytest.approx(
-        found['frames'] / found['seconds'], rel=0.01
-    )
+    assert found['frames_per_second'] == pytest.approx(found['frames'] / found['seconds'], rel=0.01)
     for part in (found, *cameras):
         assert set(part['host_ms']) == {'total'}  # no GPU that could be waited for
         assert set(part['stage_ms']) == {'preprocess', 'infer', 'decode'}

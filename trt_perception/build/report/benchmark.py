@@ -59,5 +59,6 @@ def _row(kind: str, name: str, times: Spread, top: int, scale: float) -> str:
         f'<line class="rule" x1="{_LEFT}" x2="{end:.1f}" y1="{top + 12}" y2="{top + 12}"/>'
         f'<rect class="{kind}" x="{_LEFT}" y="{top + 3}" width="{max(scale * times.p50, 1):.1f}"'
         f' height="18" rx="2"/>{marks}'
-        f'<text class="soft" x="{end + 8:.1f}" y="{top + 16}">{times.p50:.3f} / {times.p99:.3f}</text>'
+        f'<text class="soft" x="{end + 8:.1f}" y="{top + 16}">{times.p50:.3f} / {times.p99:.3f}'
+        '</text>'
     )

@@ -20,7 +20,8 @@ from trt_perception.replay.benchmark.result import BenchmarkResult, CameraResult
 from trt_perception.runtime.engine import EngineError, EngineInfo
 from trt_perception.runtime.machine import Sensors, process_memory
 
-
+#: What a node publishes unless told otherwise.
+EVERYTHING = Selection()
 #: A camera's images take turns in so many places: a real one's do not lie in a warm cache either.
 PLACES = 4
 _WARM_UP_FRAMES = 10
@@ -162,7 +163,7 @@ def measure(
     info: EngineInfo,
     image: Mapping[str, Any],
     seconds: float,
-    selection: Selection = Selection(),
+    selection: Selection = EVERYTHING,
     on_step: Callable[[str, float], None] = lambda phase, share: None,
     sensors: Sensors | None = None,
 ) -> BenchmarkResult:

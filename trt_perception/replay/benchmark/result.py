@@ -35,7 +35,7 @@ class CameraResult:
     Attributes:
         frames: that it sent and got detections of.
         host_ms: what the thread that serves it sees of a frame: ``total``; on a GPU also
-            ``submit`` (until the frame is on its way) and ``wait`` (until its detections are there).
+            ``submit`` (until the frame is on its way) and ``wait`` (for its detections).
         stage_ms: preprocess, infer, decode, as the pipeline tells them.
     """
 
