@@ -7,7 +7,9 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from models import constant_detector
 from trt_perception.core import Frame, FrameError, PerceptionError
 from trt_perception.core.frame import ENCODINGS
 from trt_perception.replay.benchmark.frames import as_sent, random_picture
-from trt_perception.replay.benchmark.measure import Camera, measure
+from trt_perception.replay.benchmark.measure import PLACES, Camera, measure
 from trt_perception.replay.benchmark.result import SCHEMA, spread
 from trt_perception.runtime.host.color import to_bgr
 from trt_perception.runtime.machine import Sensors, describe_machine, process_memory
@@ -183,6 +185,49 @@ def test_what_a_step_raises_ends_it(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         measure([camera], pipeline.engine.info, {}, 3600, on_step=interrupted)
+
+
+class _Ticket:
+    def __init__(self, answer: Any) -> None:
+        self.finish = answer
+
+
+class _Gpu:
+    """A pipeline with lanes, as one on a GPU has them, that counts as the driver would."""
+
+    def __init__(self, pipeline: Any, calls: Counter[str]) -> None:
+        self._pipeline, self._calls = pipeline, calls
+        self._seen: set[int] = set()
+        self._buffers: list[np.ndarray] = []
+
+    def frame_buffer(self, size: int) -> np.ndarray:
+        self._calls['cuMemHostAlloc'] += 1
+        self._buffers.append(np.zeros(size, np.uint8))
+        return self._buffers[-1]
+
+    def begin(self, frame: Frame, selection: Any) -> _Ticket:
+        assert any(frame.data is buffer for buffer in self._buffers)
+        if not self._seen:
+            self._calls['cuMemAlloc'] += 1  # as with the first frame of its kind
+        self._seen.add(id(frame))
+        self._calls['cuGraphLaunch'] += 1
+        return _Ticket(lambda: self._pipeline(frame, selection))
+
+
+def test_driver_calls_and_allocations_are_those_after_the_warm_up(tmp_path, monkeypatch):
+    calls: Counter[str] = Counter(cuInit=1)
+    driver = SimpleNamespace(calls=calls)
+    monkeypatch.setitem(sys.modules, 'trt_perception.runtime.cuda.driver', driver)
+    host = open_pipeline(constant_detector(tmp_path / 'm.onnx'))
+    gpu = _Gpu(host, calls)
+    camera = Camera(gpu, as_sent(random_picture(), 64, 64, 'bgr8'), 'pinned', '0')
+    result = measure([camera], host.engine.info, {}, 0.2)
+    assert len(gpu._seen) == len(gpu._buffers) == PLACES
+    assert result.driver_calls == {'cuGraphLaunch': result.frames}
+    assert result.calls_per_frame() == {'cuGraphLaunch': 1}
+    assert result.allocations == {}
+    assert set(result.host_ms) == {'total', 'submit', 'wait'}
+    assert set(result.stage_ms) == {'preprocess', 'infer', 'decode'}
 
 
 def test_spread():

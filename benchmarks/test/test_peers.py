@@ -68,7 +68,7 @@ def test_letterbox_is_ours(model):
     spec = load_spec(needs(model))
     image = random_picture(1280, 720)
     canvas = np.empty((spec.height, spec.width, 3), np.uint8)
-    scale, left, top = letterbox(image, spec.width, spec.height, canvas)
+    _, left, top = letterbox(image, spec.width, spec.height, canvas)
     tensor, geometry = HostPreprocessor(spec)(Frame.from_array(image))
     ours = np.rint(tensor[0].transpose(1, 2, 0)[..., ::-1] * 255)
     assert (geometry.left, geometry.top) == (left, top)

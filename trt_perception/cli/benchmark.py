@@ -128,7 +128,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         check_writable(arguments.plot)
     picture, name = _picture(arguments.input)
-    frame = as_sent(picture, *arguments.image_size, arguments.encoding)
+    width, height = arguments.image_size
+    frame = as_sent(picture, width, height, arguments.encoding)
     sensors = Sensors()
     with contextlib.ExitStack() as opened:
         pipelines, reason = _open(arguments, opened)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ class Sensors:
 
     def _read_nvml(self) -> dict[str, float]:
         nvml, handle = self._nvml, self._handle
-        readings = {
+        readings: dict[str, Callable[[], Any]] = {
             'gpu_clock_mhz': lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
             'memory_clock_mhz': lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
             'gpu_load': lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
