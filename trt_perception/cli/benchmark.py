@@ -274,8 +274,8 @@ def _print(result: BenchmarkResult, machine: dict[str, Any], reason: str) -> Non
     )
     told.add_row(
         'rate',
-        f'{result.frames_per_second:.1f} frames a second of {len(result.cameras)} cameras,'
-        f' {result.frames} in {result.seconds:.1f} s',
+        f'{result.frames_per_second:.1f} frames a second ({result.frames} in'
+        f' {result.seconds:.1f} s, cameras: {len(result.cameras)})',
     )
     told.add_row('processor', f'{result.cpu_share:.2f} cores of {machine["cores"]} busy')
     memory = ', '.join(f'{name} {n / 1e6:.0f} MB' for name, n in result.memory.items())
