@@ -9,7 +9,7 @@ INPUT :=
 OUTPUT :=
 LABELS :=
 TESTS :=
-TRAINING_TESTS := examples/custom_dataset/test
+TRAINING_TESTS := examples/custom_dataset/test benchmarks/test
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 VENV := .venv/$(ROS_DISTRO)-$(VERSION)
@@ -51,7 +51,7 @@ help:
 	@echo '                                LABELS=coco if the model has no class names; OUTPUT=folder'
 	@echo 'make training                   install what examples/custom_dataset trains with'
 	@echo 'make test                       all tests, or TESTS="test/test_desk.py -k venv"'
-	@echo 'make test-training              tests of the trainer and of its tutorial'
+	@echo 'make test-training              tests of what needs PyTorch: the trainer, its tutorial, the peers'
 	@echo 'make lint                       style, types and floors only'
 	@echo 'make clean                      remove what make built here (not the results)'
 	@echo

@@ -50,6 +50,34 @@ def test_topics(domain_id: int, tmp_path: Path) -> None:
     assert any(line.startswith('total ') for line in lines)
 
 
+def test_end_to_end(domain_id: int, tmp_path: Path) -> None:
+    model = constant_detector(tmp_path / 'm.onnx')
+    options = ['--model', str(model), '--image-size', '320x240', '--frames', '5', '--warm-up', '2']
+    printed = run('end_to_end.py', *options, '--json', domain_id=domain_id)
+    (found,) = json.loads(printed)['results']
+    assert (found['frames'], found['model']) == (5, 'm.onnx')
+    assert 0 < found['latency_ms']['p50'] <= found['latency_ms']['p99']
+    assert {'infer', 'total', 'stamp to publish'} <= set(found['stages'])
+    printed = run('end_to_end.py', *options, domain_id=domain_id)
+    assert '| ONNX Runtime' in printed
+
+
+def test_gpu_tells_each_part_that_cannot_run_and_ends_with_an_error(tmp_path: Path) -> None:
+    model = constant_detector(tmp_path / 'm.onnx')
+    done = subprocess.run(
+        [
+            sys.executable, BENCHMARKS / 'gpu.py', '--model', model, '--engine', 'no.engine',
+            '--parts', 'engine,peers', '--json', 'r.json',
+        ],
+        cwd=tmp_path, capture_output=True, text=True, timeout=240,
+        env=os.environ | {'CUDA_VISIBLE_DEVICES': ''},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    report = json.loads((tmp_path / 'r.json').read_text())
+    assert list(report['failed']) == ['engine', 'peers']
+    assert all(f'{part}: {why}' in done.stdout for part, why in report['failed'].items())
+
+
 def test_cdr_table(domain_id: int) -> None:
     lines = run('cdr.py', '--frames', '3', '--detections', '7', domain_id=domain_id).splitlines()
     assert '7 detections' in lines[1]

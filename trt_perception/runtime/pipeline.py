@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_perception.core import Detections, Frame, Geometry, ModelSpec, Region, Selection
-from trt_perception.core.decoders import Decoder, checked, decoders
+from trt_perception.core.decoders import Decoder, decoders
 from trt_perception.runtime.engine import Engine, EngineError
 from trt_perception.runtime.gate_result import check_gate
 from trt_perception.runtime.model_file import load_spec
-from trt_perception.runtime.select import select
+from trt_perception.runtime.nvtx import stage
+from trt_perception.runtime.select import detections_of
 
 BACKENDS = ('auto', 'onnxruntime', 'tensorrt')
 
@@ -32,10 +33,15 @@ class StageTimes(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What one frame gave."""
+    """What one frame gave.
+
+    Attributes:
+        dropped: candidates beyond those that the device takes; the host takes all.
+    """
 
     detections: Detections
     times: StageTimes
+    dropped: int = 0
 
 
 class Pipeline:
@@ -57,17 +63,19 @@ class Pipeline:
             EngineError: the network could not be run.
             DecodeError: the decoder, one from outside, is wrong.
         """
-        start = perf_counter_ns()
-        tensor, geometry = self._preprocess(frame, selection.region)
-        prepared = perf_counter_ns()
-        outputs = self.engine.infer(self._inputs(tensor))
-        inferred = perf_counter_ns()
-        # A network's garbage (inf, NaN) is dropped, not warned about on every frame.
-        with np.errstate(all='ignore'):
-            floats = [o.astype(np.float32) if o.dtype == np.float16 else o for o in outputs]
-            found = checked(self._decoder.decode(floats, self.spec, selection), self.spec.layout)
-            detections = select(found, self.spec, geometry, selection)
-        times = StageTimes(prepared - start, inferred - prepared, perf_counter_ns() - inferred)
+        with stage(frame.source or 'frame'):
+            start = perf_counter_ns()
+            with stage('preprocess'):
+                tensor, geometry = self._preprocess(frame, selection.region)
+            prepared = perf_counter_ns()
+            with stage('infer'):
+                outputs = self.engine.infer(self._inputs(tensor))
+            inferred = perf_counter_ns()
+            with stage('decode'):
+                detections = detections_of(
+                    self._decoder, outputs, self.spec, geometry, selection
+                )
+            times = StageTimes(prepared - start, inferred - prepared, perf_counter_ns() - inferred)
         return Result(detections, times)
 
     def warm_up(self) -> None:

@@ -3,10 +3,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from trt_perception.core import Candidates, Detections, Geometry, ModelSpec, Selection
+from trt_perception.core.decoders import Decoder, checked
 from trt_perception.core.nms import best_first, suppress
+
+
+def detections_of(
+    decoder: Decoder,
+    outputs: Sequence[NDArray[Any]],
+    spec: ModelSpec,
+    geometry: Geometry,
+    selection: Selection,
+) -> Detections:
+    """What a network's outputs, in the order of ``spec.outputs``, show.
+
+    Raises:
+        DecodeError: the decoder, one from outside, is wrong.
+    """
+    floats = [o.astype(np.float32) if o.dtype == np.float16 else o for o in outputs]
+    # A network's garbage (inf, NaN) is dropped, not warned about on every frame.
+    with np.errstate(all='ignore'):
+        found = checked(decoder.decode(floats, spec, selection), spec.layout)
+        return select(found, spec, geometry, selection)
 
 
 def select(

@@ -11,7 +11,6 @@ import numpy as np
 
 from trt_perception.core import Frame, ModelSpec, PerceptionError, Selection, TensorInfo
 from trt_perception.core.decoders import Decoder
-from trt_perception.runtime import nvtx
 from trt_perception.runtime.cuda import driver
 from trt_perception.runtime.cuda.decoding import decoding_for
 from trt_perception.runtime.cuda.device import CudaDevice
@@ -21,6 +20,7 @@ from trt_perception.runtime.cuda.memory import DeviceArena
 from trt_perception.runtime.cuda.preprocess import level_tables
 from trt_perception.runtime.cuda.seat import Look, Seat
 from trt_perception.runtime.engine import EngineError
+from trt_perception.runtime.nvtx import stage
 from trt_perception.runtime.pipeline import Result
 
 if TYPE_CHECKING:
@@ -77,6 +77,14 @@ class Lane:
             self.close()
             raise
 
+    def knows(self, frame: Frame) -> bool:
+        """Whether its graph is for frames of this size and encoding."""
+        return any(
+            (look.geometry.source_width, look.geometry.source_height, look.encoding)
+            == (frame.width, frame.height, frame.encoding)
+            for look in self.look
+        )
+
     def begin(self, frames: Sequence[Frame], selection: Selection) -> None:
         """Start on as many frames as the network takes at a time.
 
@@ -85,12 +93,12 @@ class Lane:
             EngineError: the network could not be launched.
         """
         self._device.bind()
-        with nvtx.stage('upload'):
+        with stage('upload'):
             look = tuple(
                 seat.accept(frame, selection, self._stream)
                 for seat, frame in zip(self._seats, frames, strict=True)
             )
-        with nvtx.stage('launch'):
+        with stage('launch'):
             if look == self.look and self._graph is not None:
                 call('cuGraphLaunch', self._graph, self._stream)
                 return
@@ -109,9 +117,9 @@ class Lane:
             DecodeError: a decoder from outside is wrong.
         """
         self._device.bind()
-        with nvtx.stage('wait'):
+        with stage('wait'):
             call('cuEventSynchronize', self._done)
-        with nvtx.stage('read'):
+        with stage('read'):
             return [seat.result() for seat in self._seats]
 
     def close(self) -> None:

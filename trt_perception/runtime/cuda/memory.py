@@ -43,8 +43,12 @@ class DeviceArena:
             CudaError: the device's memory is full.
         """
         offsets, self.size = _cut(sizes)
-        base = scope.allocate(self.size)
-        self.addresses = {name: base + offset for name, offset in offsets.items()}
+        self._base = scope.allocate(self.size)
+        self.addresses = {name: self._base + offset for name, offset in offsets.items()}
+
+    def clear(self) -> None:
+        """Make all of it zero."""
+        call('cuMemsetD8', self._base, 0, self.size)
 
     def fill(self, name: str, content: NDArray[Any]) -> None:
         """Write a buffer; waits."""

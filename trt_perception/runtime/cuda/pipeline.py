@@ -20,6 +20,7 @@ from trt_perception.runtime.cuda.memory import PinnedArena
 from trt_perception.runtime.engine import EngineError, EngineInfo
 from trt_perception.runtime.gate_result import GateError
 from trt_perception.runtime.model_file import engine_spec
+from trt_perception.runtime.nvtx import stage
 from trt_perception.runtime.pipeline import Result
 from trt_perception.runtime.tensorrt.library import library
 from trt_perception.runtime.tensorrt.plan import load_plan
@@ -87,7 +88,8 @@ class CudaPipeline:
         """
         lane = self._take(frame)
         try:
-            lane.begin([frame], selection)
+            with stage(frame.source or 'frame'):
+                lane.begin([frame], selection)
         except BaseException:
             self._give_back(lane)
             raise
