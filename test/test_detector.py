@@ -407,7 +407,7 @@ def test_an_error_in_a_transition(world: World, two: Path, monkeypatch: pytest.M
         raise RuntimeError('out of luck')
 
     with monkeypatch.context() as patch:
-        patch.setattr('trt_perception.nodes.detector.open_pipeline', break_down)
+        patch.setattr('trt_perception.build.engine.serving.open_pipeline', break_down)
         assert not robot.change('configure')
     world.until(lambda: robot.status().level == DiagnosticStatus.ERROR)
     assert robot.status().message == 'on_configure failed: RuntimeError: out of luck'

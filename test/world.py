@@ -25,6 +25,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from trt_perception.core import Frame, Stamp
+from trt_perception.health.statistics import FrameCounts
 from trt_perception.ros.images import image_msg
 
 T = TypeVar('T')
@@ -193,8 +194,7 @@ class Robot:
 
         def complete() -> dict[str, int]:
             counted = {k: int(v) for k, v in self.values().items() if v.isdecimal()}
-            fates = 'published', 'dropped', 'rejected', 'limited', 'failed', 'discarded'
-            whole = counted['received'] == sum(counted[f] for f in fates)
+            whole = counted['received'] == sum(counted[f] for f in FrameCounts.FATES)
             return counted if whole else {}
 
         return self.world.until(complete, 'all frames accounted for')
