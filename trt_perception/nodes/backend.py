@@ -94,6 +94,8 @@ class Backend:
                 'precision': self.info.precision,
                 'reason': self._reason,
             }
+        if problem := self._serving.problem:
+            values['problem'] = problem
         return values | self._serving.progress
 
     def _follow(self) -> None:

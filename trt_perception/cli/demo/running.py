@@ -125,10 +125,7 @@ def _check(arguments: argparse.Namespace) -> Plan:
             arguments.output,
         )
     )
-    if is_engine(model):
-        spec = read_manifest(model).spec
-    else:
-        spec = load_spec(model, arguments.labels)
+    spec = read_manifest(model).spec if is_engine(model) else load_spec(model, arguments.labels)
     source = open_source(recording, arguments.topic)
     try:
         output.mkdir(parents=True, exist_ok=True)
