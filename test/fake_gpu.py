@@ -30,7 +30,11 @@ class FakeGpu:
         opened, closed: the engines' files.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ('device', 'pipeline'):
+            module: Any = ModuleType(f'trt_perception.runtime.cuda.{name}')
+            module.why_absent, module.open_engine = self.why_absent, self.open_engine
+            monkeypatch.setitem(sys.modules, module.__name__, module)
         self.absent = ''
         self.refuses = ''
         self.loads = threading.Event()
@@ -74,15 +78,3 @@ class OnFakeGpu:
     def close(self) -> None:
         self._gpu.closed.append(self._path)
         self._pipeline.close()
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeGpu:
-    """The GPU of this test, and an empty folder of engines."""
-    gpu = FakeGpu()
-    for name in ('device', 'pipeline'):
-        module: Any = ModuleType(f'trt_perception.runtime.cuda.{name}')
-        module.why_absent, module.open_engine = gpu.why_absent, gpu.open_engine
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setenv('TRT_PERCEPTION_ENGINES', str(tmp_path / 'engines'))
-    return gpu

@@ -19,7 +19,7 @@ pytest.importorskip('rclpy')
 pytest.importorskip('tensorrt_rtx_bindings', reason='TensorRT-RTX is not installed')
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from fake_gpu import NAME, FakeGpu, gpu
+from fake_gpu import NAME, FakeGpu
 from vision_msgs.msg import LabelInfo, VisionInfo
 from world import LATCHED, Camera, Robot, World, picture, values
 
@@ -28,7 +28,6 @@ from trt_perception.build.engine.cache import EngineCache
 from trt_perception.build.engine.make import identify, make_engine
 from trt_perception.build.engine.serving import Wish, request_for
 
-__all__ = ['gpu']
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 

@@ -17,7 +17,7 @@ from models import constant_detector, write_network
 
 pytest.importorskip('tensorrt_rtx_bindings', reason='TensorRT-RTX is not installed')
 
-from fake_gpu import NAME, FakeGpu, gpu
+from fake_gpu import NAME, FakeGpu
 
 from trt_perception.build.engine.cache import EngineCache
 from trt_perception.build.engine.make import Engine, copy_engine, identify, make_engine
@@ -27,7 +27,6 @@ from trt_perception.runtime.engine import EngineError
 from trt_perception.runtime.gate_result import METADATA_KEY, GateError, GateResult
 from trt_perception.runtime.tensorrt.manifest import manifest_path
 
-__all__ = ['gpu']
 HOST = 'ONNX Runtime'
 
 

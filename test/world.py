@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -26,12 +27,13 @@ from vision_msgs.msg import Detection2DArray
 
 from trt_perception.core import Frame, Stamp
 from trt_perception.health.statistics import FrameCounts
-from trt_perception.ros.images import image_msg
+from trt_perception.ros.images import compressed_msg, image_msg
 
 T = TypeVar('T')
 TIMEOUT = 120.0  # for what takes a moment; a loaded machine takes more of them
 RELIABLE = QoSProfile(depth=100)
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+LATEST = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 BEST_EFFORT = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -135,6 +137,17 @@ def picture(
     pixels = np.full((height, width, 3), color, np.uint8)
     stamp = Stamp(number, 123)
     return image_msg(Frame.from_array(pixels, 'rgb8', stamp=stamp, frame_id='camera_optical'))
+
+
+def jpeg(color: Sequence[int] = (255, 0, 0), extension: str = '.jpg') -> CompressedImage:
+    """A compressed image of one colour; red, green, blue."""
+    _, data = cv2.imencode(extension, np.full((48, 64, 3), color[::-1], np.uint8))
+    return compressed_msg(Frame.from_compressed(data.reshape(-1), stamp=Stamp(5, 6)))
+
+
+def classes(message: Detection2DArray) -> list[str]:
+    """What each detection is said to be."""
+    return [d.results[0].hypothesis.class_id for d in message.detections]
 
 
 def values(status: DiagnosticStatus) -> dict[str, str]:
@@ -243,3 +256,10 @@ class Robot:
         camera.send(image)
         self.world.until(lambda: len(self.detections) > already, 'detections')
         return self.detections[already]
+
+
+def all_is_well(robot: Robot) -> None:
+    """Wait for a detector to say so of its first answer."""
+    robot.until_says(
+        lambda s: values(s)['published'] == '1' and s.level == DiagnosticStatus.OK, 'all is well'
+    )
