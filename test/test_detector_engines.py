@@ -110,7 +110,8 @@ def test_it_serves_meanwhile_and_loses_no_frame(world: World, gpu: FakeGpu, mode
 @pytest.mark.parametrize('fallback', [True, False])
 def test_a_build_that_fails(world: World, gpu: FakeGpu, model: Path, fallback: bool) -> None:
     log = world.log()
-    robot = Robot(world, model, device='dla0', fallback=fallback).until_active()
+    robot = Robot(world, model, device='dla0', fallback=fallback, autostart=False)
+    assert robot.change('configure') and robot.change('activate')
     words = 'there is no engine: TensorRT-RTX'
     status = robot.until_says(lambda s: words in values(s).get('problem', ''))
     assert 'has no DLA' in values(status)['problem']
@@ -192,7 +193,8 @@ def test_a_broken_engine_is_built_anew(world: World, gpu: FakeGpu, model: Path) 
     made = make_engine(request_for(Wish(model)), EngineCache())
     made.path.write_bytes(made.path.read_bytes()[:-9])
     log = world.log()
-    robot = Robot(world, model).until_active()
+    robot = Robot(world, model, autostart=False)
+    assert robot.change('configure') and robot.change('activate')
     assert values(robot.until_says(on_gpu))['reason'].startswith('engine built in')
     world.until(lambda: any(m.msg.endswith('building it anew') for m in log))
     assert EngineCache().look_up(made.manifest.key).fault == ''
