@@ -52,6 +52,18 @@ def on_gpu(status: DiagnosticStatus) -> bool:
     return values(status).get('device') == NAME
 
 
+def said(world: World, capfd: pytest.CaptureFixture[str], words: str) -> str:
+    """Wait for a line with these words in the log; all before it is read, too."""
+    heard = ''
+
+    def found() -> str:
+        nonlocal heard
+        heard += capfd.readouterr().err
+        return next((line for line in heard.splitlines() if words in line), '')
+
+    return world.until(found, words)
+
+
 def threads(name: str) -> int:
     return sum(t.name == name for t in threading.enumerate())
 
@@ -82,8 +94,9 @@ def test_it_waits_visibly(world: World, gpu: FakeGpu, model: Path) -> None:
     assert {v.database_version for v in vision} == {1}
 
 
-def test_it_serves_meanwhile_and_loses_no_frame(world: World, gpu: FakeGpu, model: Path) -> None:
-    log = world.log()
+def test_it_serves_meanwhile_and_loses_no_frame(
+    world: World, gpu: FakeGpu, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     labels = world.subscribe(LabelInfo, 'label_info', LATCHED)
     with held_up(model):
         robot = Robot(world, model).until_active()
@@ -103,19 +116,20 @@ def test_it_serves_meanwhile_and_loses_no_frame(world: World, gpu: FakeGpu, mode
     assert counts['published'] == sent + 1
     robot.until_says(on_gpu)
     world.until(lambda: labels)
-    world.until(lambda: any(m.msg.startswith('now runs on TensorRT-RTX') for m in log))
+    assert '[INFO]' in said(world, capfd, 'now runs on TensorRT-RTX')
     assert len(gpu.opened) == 1 and not gpu.closed
 
 
 @pytest.mark.parametrize('fallback', [True, False])
-def test_a_build_that_fails(world: World, gpu: FakeGpu, model: Path, fallback: bool) -> None:
-    log = world.log()
+def test_a_build_that_fails(
+    world: World, gpu: FakeGpu, model: Path, fallback: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
     robot = Robot(world, model, device='dla0', fallback=fallback, autostart=False)
     assert robot.change('configure') and robot.change('activate')
     words = 'there is no engine: TensorRT-RTX'
     status = robot.until_says(lambda s: words in values(s).get('problem', ''))
     assert 'has no DLA' in values(status)['problem']
-    world.until(lambda: any(words in m.msg and m.level == 40 for m in log))
+    assert '[ERROR]' in said(world, capfd, words)
     camera = Camera(world).until_heard()
     if fallback:
         assert len(robot.answer(camera, picture()).detections) == 1
@@ -189,12 +203,13 @@ def test_an_engine_from_the_cache_runs_at_once(world: World, gpu: FakeGpu, model
     world.until(lambda: gpu.closed == [made.path] == gpu.opened)
 
 
-def test_a_broken_engine_is_built_anew(world: World, gpu: FakeGpu, model: Path) -> None:
+def test_a_broken_engine_is_built_anew(
+    world: World, gpu: FakeGpu, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     made = make_engine(request_for(Wish(model)), EngineCache())
     made.path.write_bytes(made.path.read_bytes()[:-9])
-    log = world.log()
     robot = Robot(world, model, autostart=False)
     assert robot.change('configure') and robot.change('activate')
     assert values(robot.until_says(on_gpu))['reason'].startswith('engine built in')
-    world.until(lambda: any(m.msg.endswith('building it anew') for m in log))
+    assert '[WARN]' in said(world, capfd, 'is not what its manifest tells of; building it anew')
     assert EngineCache().look_up(made.manifest.key).fault == ''
