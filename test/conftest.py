@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,10 @@ from hypothesis import HealthCheck, settings
 from trt_perception.ros.domain import free_domain
 
 if TYPE_CHECKING:
+    from fake_gpu import FakeGpu
     from world import World
+
+    from trt_perception.build.engine.cache import EngineCache
 
 # Humble checks the types of message fields always, later distributions only when told to; the C
 # code behind them aborts the process instead. Set before any message is imported.
@@ -64,3 +67,46 @@ def world(domain_id: int) -> Iterator[World]:
     world = World(domain_id)
     yield world
     world.close()
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    """A detector that sees a car and, less sure, a person in every image; 64x64."""
+    from models import constant_detector
+
+    return constant_detector(
+        tmp_path / 'two.onnx', [[8, 16, 40, 32], [4, 4, 12, 60]], [0.9, 0.6], [0, 1]
+    )
+
+
+@pytest.fixture(scope='session')
+def int8(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the naive INT8 model of a detector, made once."""
+    from quantized import feeds, model_path, quantize_naively
+
+    folder = tmp_path_factory.mktemp('int8')
+
+    def make(name: str) -> Path:
+        path = folder / f'{name}.onnx'
+        if not path.exists():
+            quantize_naively(model_path(assets, name), feeds(assets, name, 1), path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> EngineCache:
+    """An empty folder of engines."""
+    from trt_perception.build.engine.cache import EngineCache
+
+    return EngineCache(tmp_path / 'engines')
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeGpu:
+    """A GPU where there is none, and an empty folder of engines."""
+    from fake_gpu import FakeGpu
+
+    monkeypatch.setenv('TRT_PERCEPTION_ENGINES', str(tmp_path / 'engines'))
+    return FakeGpu(monkeypatch)

@@ -338,7 +338,7 @@ def test_a_whole_evaluation(tmp_path):
     assert (result.pictures, result.detections, len(seen)) == (3, 3, 3)
     assert tuple(result.stage_ms) == StageTimes._fields
     assert all(ms > 0 for ms in result.stage_ms.values())
-    assert result.engine == pipeline.engine.info
+    assert result.engine == pipeline.info
     said = json.loads(json.dumps(result.to_dict()))
     assert said['accuracy'] == {
         'map': result.accuracy.map,
@@ -351,7 +351,7 @@ def test_a_whole_evaluation(tmp_path):
         'only_in_data_set': [],
     }
     assert said['selection']['score_threshold'] == COCO_SELECTION.score_threshold
-    assert said['engine']['device'] == pipeline.engine.info.device
+    assert said['engine']['device'] == pipeline.info.device
     assert said['stage_ms'] == result.stage_ms
 
 

@@ -309,4 +309,4 @@ def test_precision_without_layers_is_that_of_the_input(tmp_path):
         path = constant_detector(tmp_path / 'm.onnx', dtype=dtype)
         assert read_precision(path, dtype) == dtype
         with contextlib.closing(open_pipeline(path)) as pipeline:
-            assert pipeline.engine.info.precision == dtype
+            assert pipeline.info.precision == dtype

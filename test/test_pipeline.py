@@ -20,7 +20,7 @@ from trt_perception.core import Detections, Frame, FrameError, PerceptionError, 
 from trt_perception.runtime.engine import EngineError
 from trt_perception.runtime.host.onnx_runtime import OnnxRuntimeEngine
 from trt_perception.runtime.model_file import load_spec
-from trt_perception.runtime.pipeline import BACKENDS, open_pipeline
+from trt_perception.runtime.pipeline import open_pipeline
 
 # NumPy's warnings too: nobody wants one for every frame of a camera.
 pytestmark = pytest.mark.filterwarnings('error')
@@ -293,7 +293,7 @@ def test_frames_do_not_disturb_each_other(tmp_path):
 
 def test_what_runs_is_said(tmp_path):
     pipeline = open_pipeline(constant_detector(tmp_path / 'm.onnx', dtype='float16'), threads=1)
-    info = pipeline.engine.info
+    info = pipeline.info
     assert info.backend.startswith('ONNX Runtime ') and info.backend.endswith(' CPU')
     assert info.precision == 'float16'
     assert info.device
@@ -322,22 +322,6 @@ def test_a_network_that_fails_says_so_in_one_line(tmp_path):
         engine.infer({'images': np.zeros((1, 3, 32, 32), np.float32)})
     assert '\n' not in str(caught.value)
     assert engine.infer({'images': np.zeros((1, 3, 64, 64), np.float32)})[0].shape == (1, 6, 84)
-
-
-@pytest.mark.parametrize('backend', ['cuda', '', 'TensorRT', 'onnx'])
-def test_no_other_backend_runs_in_the_place_of_one_asked_for(tmp_path, backend):
-    model = constant_detector(tmp_path / 'm.onnx')
-    with pytest.raises(EngineError, match=f"backend '{backend}' is not one of auto, onnxruntime"):
-        open_pipeline(model, backend=backend)
-
-
-def test_backends(tmp_path):
-    model = constant_detector(tmp_path / 'm.onnx')
-    assert BACKENDS == ('auto', 'onnxruntime', 'tensorrt')
-    for backend in ('auto', 'onnxruntime'):
-        assert len(open_pipeline(model, backend=backend)(frame(), Selection()).detections) == 1
-    with pytest.raises(EngineError, match="use backend 'onnxruntime'"):
-        open_pipeline(model, backend='tensorrt')
 
 
 def test_a_missing_model_is_named(tmp_path):

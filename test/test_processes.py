@@ -26,6 +26,7 @@ from vision_msgs.msg import Detection2DArray
 from world import BEST_EFFORT, RELIABLE, Camera, World, picture
 
 from trt_perception.core import Selection
+from trt_perception.health.statistics import FrameCounts
 from trt_perception.replay.bag_writer import write_bag
 from trt_perception.replay.sources import open_source
 from trt_perception.ros.fastdds import VARIABLES, default_profile
@@ -76,11 +77,10 @@ class Checker:
 
     def accounted(self, received: int) -> dict[str, Any]:
         """The status that tells where so many images went."""
-        fates = 'published', 'dropped', 'rejected', 'limited', 'failed', 'discarded'
 
         def whole() -> dict[str, Any]:
             status = self.status()
-            known = status.get('received') == received == sum(status[f] for f in fates)
+            known = status.get('received') == received == sum(status[f] for f in FrameCounts.FATES)
             return status if known else {}
 
         return self.world.until(whole, f'{received} images accounted for')

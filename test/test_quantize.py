@@ -87,7 +87,7 @@ def test_the_whole_of_it(folder):
     assert report['int8_share'] >= 0.9
     assert report['gate']['figure'] >= 0.98
     pipeline = open_pipeline(folder / 'm_int8.onnx')
-    assert pipeline.engine.info.precision.startswith('int8 (')
+    assert pipeline.info.precision.startswith('int8 (')
     pipeline.close()
     # What was measured is there: a second run takes it up.
     measurements = folder / 'm_int8.quantize' / 'measurements.json'
@@ -123,7 +123,7 @@ def test_a_model_that_keeps_its_accuracy_is_written(folder):
     )
     assert before.items() <= notes.items() and before
     pipeline = open_pipeline(folder / 'm_int8.onnx')
-    assert pipeline.engine.info.precision == 'int8 (43 of 63 layers, else float32)'
+    assert pipeline.info.precision == 'int8 (43 of 63 layers, else float32)'
     assert pipeline.spec.class_names[0] == 'pallet'
     pipeline.close()
     # Figures are the same wherever they stand.

@@ -72,7 +72,7 @@ def test_the_int8_form_is_of_this_model_and_nearly_all_of_it() -> None:
         told('1000 pictures, INT8')['all'][2] / told('1000 pictures')['all'][2], abs=0.002
     )
     pipeline = open_pipeline(INT8)
-    assert pipeline.engine.info.precision == 'int8 (58 of 63 layers, else float32)'
+    assert pipeline.info.precision == 'int8 (58 of 63 layers, else float32)'
     pipeline.close()
 
 

@@ -17,7 +17,7 @@ from models import constant_detector
 
 from trt_perception.core import Detections, Frame, FrameError, Selection, Stamp
 from trt_perception.runtime.engine import EngineError
-from trt_perception.runtime.pipeline import Pipeline, Result, StageTimes, open_pipeline
+from trt_perception.runtime.pipeline import AnyPipeline, Result, StageTimes, open_pipeline
 from trt_perception.runtime.worker import InferenceWorker, Job
 
 TIMEOUT = 60.0  # for what takes a moment; a loaded machine takes more of them
@@ -80,6 +80,9 @@ class Heard:
     def on_discarded(self, job: Job) -> None:
         self._add('discarded', job)
 
+    def on_unserved(self, job: Job) -> None:
+        self._add('unserved', job)
+
     def _add(self, word: str, job: Job) -> None:
         number = job.frame.stamp.sec
         self.jobs[number] = job
@@ -114,7 +117,9 @@ def make_worker(pipeline: Stepped) -> Iterator[MakeWorker]:
     workers: list[InferenceWorker] = []
 
     def make(
-        listener: Heard, pipeline: Pipeline | Stepped = pipeline, selection: Selection = EVERYTHING
+        listener: Heard,
+        pipeline: AnyPipeline | Stepped | None = pipeline,
+        selection: Selection = EVERYTHING,
     ) -> InferenceWorker:
         workers.append(InferenceWorker(pipeline, selection, listener))
         return workers[-1]
@@ -354,6 +359,65 @@ def test_nothing_waits_for_an_inference(worker, pipeline, heard):
     assert not user.is_alive()
     assert heard.rest() == ['discarded 2', 'dropped 3', 'discarded 4', 'discarded 5']
     assert not pipeline.closed
+
+
+# Another pipeline
+
+
+def test_the_next_frame_runs_on_another_pipeline(worker, pipeline, heard):
+    """Also one that waits already; the old one is freed after its inference under way."""
+    other = Stepped()
+    worker.submit(frame(1))
+    assert pipeline.begun() == 1
+    worker.submit(frame(2))
+    worker.replace(other)
+    assert not pipeline.closed
+    pipeline.end()
+    assert heard.next() == 'result 1'
+    assert other.begun() == 2
+    (thread,) = pipeline.closed
+    assert thread.name == 'inference'
+    other.end()
+    assert heard.next() == 'result 2'
+    assert heard.rest() == [] and not other.closed
+    worker.close()
+    worker.join()
+    assert len(pipeline.closed) == len(other.closed) == 1
+
+
+def test_an_idle_worker_frees_the_old_pipeline(worker, pipeline, heard):
+    others = Stepped(), Stepped()
+    for other in others:
+        worker.replace(other)
+    worker.submit(frame(1))
+    others[1].end()
+    assert heard.next() == 'result 1'
+    worker.close()
+    worker.join()
+    assert [len(p.closed) for p in (pipeline, *others)] == [1, 1, 1]
+    assert {t.name for p in (pipeline, *others) for t in p.closed} == {'inference'}
+
+
+def test_without_a_pipeline_no_frame_waits(make_worker, pipeline, heard):
+    worker = make_worker(heard, None)
+    worker.submit(frame(1))
+    worker.resume()
+    worker.submit(frame(2))
+    worker.submit(frame(3))
+    assert heard.rest() == ['discarded 1', 'unserved 2', 'unserved 3']
+    assert heard.threads['unserved 3'] is threading.current_thread()
+    worker.replace(pipeline)
+    worker.submit(frame(4))
+    assert pipeline.begun() == 4
+
+
+def test_a_pipeline_that_comes_after_the_end_is_freed(worker, pipeline):
+    worker.close()
+    other = Stepped()
+    worker.replace(other)
+    assert other.closed == [threading.current_thread()]
+    worker.join()
+    assert len(pipeline.closed) == 1
 
 
 # The end

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -25,12 +26,14 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from trt_perception.core import Frame, Stamp
-from trt_perception.ros.images import image_msg
+from trt_perception.health.statistics import FrameCounts
+from trt_perception.ros.images import compressed_msg, image_msg
 
 T = TypeVar('T')
 TIMEOUT = 120.0  # for what takes a moment; a loaded machine takes more of them
 RELIABLE = QoSProfile(depth=100)
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+LATEST = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 BEST_EFFORT = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -136,6 +139,17 @@ def picture(
     return image_msg(Frame.from_array(pixels, 'rgb8', stamp=stamp, frame_id='camera_optical'))
 
 
+def jpeg(color: Sequence[int] = (255, 0, 0), extension: str = '.jpg') -> CompressedImage:
+    """A compressed image of one colour; red, green, blue."""
+    _, data = cv2.imencode(extension, np.full((48, 64, 3), color[::-1], np.uint8))
+    return compressed_msg(Frame.from_compressed(data.reshape(-1), stamp=Stamp(5, 6)))
+
+
+def classes(message: Detection2DArray) -> list[str]:
+    """What each detection is said to be."""
+    return [d.results[0].hypothesis.class_id for d in message.detections]
+
+
 def values(status: DiagnosticStatus) -> dict[str, str]:
     """What a status says beside its message."""
     return {v.key: v.value for v in status.values}
@@ -193,8 +207,7 @@ class Robot:
 
         def complete() -> dict[str, int]:
             counted = {k: int(v) for k, v in self.values().items() if v.isdecimal()}
-            fates = 'published', 'dropped', 'rejected', 'limited', 'failed', 'discarded'
-            whole = counted['received'] == sum(counted[f] for f in fates)
+            whole = counted['received'] == sum(counted[f] for f in FrameCounts.FATES)
             return counted if whole else {}
 
         return self.world.until(complete, 'all frames accounted for')
@@ -243,3 +256,10 @@ class Robot:
         camera.send(image)
         self.world.until(lambda: len(self.detections) > already, 'detections')
         return self.detections[already]
+
+
+def all_is_well(robot: Robot) -> None:
+    """Wait for a detector to say so of its first answer."""
+    robot.until_says(
+        lambda s: values(s)['published'] == '1' and s.level == DiagnosticStatus.OK, 'all is well'
+    )

@@ -21,7 +21,7 @@ from trt_perception.core.nms import pairwise_iou
 from trt_perception.replay.coco import CocoDataset
 from trt_perception.replay.evaluation import evaluate
 from trt_perception.runtime.gate_result import GateError, GateResult
-from trt_perception.runtime.pipeline import Pipeline
+from trt_perception.runtime.pipeline import AnyPipeline
 
 #: A detection counts from the score on at which a node publishes it.
 SCORE = Selection().score_threshold
@@ -80,7 +80,7 @@ class AccuracyGate:
     """Compares by labels. Made before the model is quantized, so that mistakes show early."""
 
     def __init__(
-        self, floats: Pipeline, dataset: CocoDataset, on_progress: Progress = lambda share: None
+        self, floats: AnyPipeline, dataset: CocoDataset, on_progress: Progress = lambda share: None
     ) -> None:
         """Measure the floats.
 
@@ -98,7 +98,7 @@ class AccuracyGate:
             )
 
     def judge(
-        self, int8: Pipeline, claim: Claim, on_progress: Progress = lambda share: None
+        self, int8: AnyPipeline, claim: Claim, on_progress: Progress = lambda share: None
     ) -> Comparison:
         """Measure the model in INT8 and compare."""
         pictures = self._dataset.pictures
@@ -132,7 +132,10 @@ class AgreementGate:
     """Compares without labels: what the floats see is the truth."""
 
     def __init__(
-        self, floats: Pipeline, frames: Sequence[Frame], on_progress: Progress = lambda share: None
+        self,
+        floats: AnyPipeline,
+        frames: Sequence[Frame],
+        on_progress: Progress = lambda share: None,
     ) -> None:
         """Look at each frame with the floats.
 
@@ -148,7 +151,7 @@ class AgreementGate:
             )
 
     def judge(
-        self, int8: Pipeline, claim: Claim, on_progress: Progress = lambda share: None
+        self, int8: AnyPipeline, claim: Claim, on_progress: Progress = lambda share: None
     ) -> Comparison:
         """Look at each frame with the model in INT8 and compare."""
         quantized = detect(int8, self._frames, on_progress)
@@ -247,7 +250,7 @@ def in_common(floats: Sequence[Detections], int8: Sequence[Detections]) -> float
 
 
 def detect(
-    pipeline: Pipeline, frames: Sequence[Frame], on_progress: Progress = lambda share: None
+    pipeline: AnyPipeline, frames: Sequence[Frame], on_progress: Progress = lambda share: None
 ) -> list[Detections]:
     """What a model finds in each frame, as far as a gate without labels asks."""
     move_on = _counter(frames, on_progress)
@@ -283,7 +286,7 @@ def _result(
     frames: int,
     objects: int,
     figures: dict[str, float],
-    int8: Pipeline,
+    int8: AnyPipeline,
 ) -> GateResult:
     warnings = list(claim.warnings)
     told = f'{frames} frame{"s" * (frames != 1)} with {objects} object{"s" * (objects != 1)}'
@@ -296,5 +299,5 @@ def _result(
         )
     return GateResult(
         measure, figure, claim.target, interval, frames, objects, figures,
-        claim.measured_on, str(int8.engine.info), claim.float_sha256, warnings=tuple(warnings),
+        claim.measured_on, str(int8.info), claim.float_sha256, warnings=tuple(warnings),
     )  # fmt: skip

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trt_perception.cli.arguments import share, whole
+from trt_perception.cli.opening import add_backend, open_watched
 from trt_perception.cli.progress import counted, interruptible
 
 if TYPE_CHECKING:
@@ -35,7 +36,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
-    add('--model', type=Path, required=True, metavar='FILE', help='ONNX file of the detector')
+    add(
+        '--model',
+        type=Path,
+        required=True,
+        metavar='FILE',
+        help='ONNX file of the detector, or engine',
+    )
     add(
         '--coco',
         type=Path,
@@ -51,12 +58,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help='class names: a text file with a name a line, a YAML file, or coco (default: those'
         ' that the model carries, else the order of the categories)',
     )
-    add(
-        '--backend',
-        default='auto',
-        metavar='NAME',
-        help='what runs the network: auto, onnxruntime or tensorrt (default: auto)',
-    )
+    add_backend(parser)
     add(
         '--threads',
         type=whole(0, 256),
@@ -85,21 +87,25 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         PerceptionError: a file is missing or wrong, or the model does not fit the data set.
     """
+    from trt_perception.build.engine.serving import Wish
     from trt_perception.core.files import check_writable, sha256, write_atomically
     from trt_perception.replay.coco import CocoDataset
     from trt_perception.replay.evaluation import COCO_SELECTION, evaluate
-    from trt_perception.runtime.pipeline import open_pipeline
     from trt_perception.runtime.versions import versions
 
     if arguments.json not in ('', '-'):
         check_writable(Path(arguments.json))
     dataset = CocoDataset(arguments.coco, arguments.images, arguments.limit)
-    pipeline = open_pipeline(
-        arguments.model,
-        labels=arguments.labels,
-        backend=arguments.backend,
-        threads=arguments.threads,
-        accept_failed_gate=True,  # to know how good it is, one must be able to measure it
+    pipeline, reason = open_watched(
+        Wish(
+            arguments.model,
+            labels=arguments.labels,
+            backend=arguments.backend,
+            precision=arguments.precision,
+            fallback=False,
+            accept_failed_gate=True,  # to know how good it is, one must be able to measure it
+            threads=arguments.threads,
+        )
     )
     selection = COCO_SELECTION
     if arguments.score_threshold is not None:
@@ -120,19 +126,20 @@ def run(arguments: argparse.Namespace) -> int:
         'spec': pipeline.spec.to_dict(),
         'data_set': {'annotations': str(arguments.coco), 'images': str(arguments.images)},
         **evaluation.to_dict(),
+        'reason': reason,
         'versions': versions(),
     }
     text = json.dumps(report, indent=2) + '\n'
     if arguments.json == '-':
         print(text, end='')
         return 0
-    _print_tables(evaluation, arguments.model.name)
+    _print_tables(evaluation, arguments.model.name, reason)
     if arguments.json:
         write_atomically(Path(arguments.json), text)
     return 0
 
 
-def _print_tables(evaluation: Evaluation, model: str) -> None:
+def _print_tables(evaluation: Evaluation, model: str, reason: str) -> None:
     """The classes, best first, then the whole: what matters most ends next to the prompt."""
     from rich.box import SIMPLE
     from rich.console import Console
@@ -157,6 +164,7 @@ def _print_tables(evaluation: Evaluation, model: str) -> None:
         f' {evaluation.selection.score_threshold:g} or more',
     )
     whole.add_row('ran', str(evaluation.engine))
+    whole.add_row('because', reason)
     stages = ', '.join(f'{stage} {ms:.1f} ms' for stage, ms in evaluation.stage_ms.items())
     whole.add_row('median', f'{stages} (on {evaluation.engine.device})')
     for whose, names in (

@@ -20,8 +20,8 @@ class FrameCounts:
     ARRIVALS = ('received', 'lost')
     #: published: detections were sent. dropped: a newer frame came first. rejected: the image was
     #: unusable. limited: the rate limit skipped it. failed: the network could not be run.
-    #: discarded: the node was deactivated meanwhile.
-    FATES = ('published', 'dropped', 'rejected', 'limited', 'failed', 'discarded')
+    #: discarded: the node was deactivated meanwhile. unserved: the engine was not built yet.
+    FATES = ('published', 'dropped', 'rejected', 'limited', 'failed', 'discarded', 'unserved')
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -16,17 +17,18 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from vision_msgs.msg import LabelInfo, VisionInfo
 
-from trt_perception.core import ModelSpec, PerceptionError
+from trt_perception.build.engine.serving import Wish
+from trt_perception.core import PerceptionError
 from trt_perception.core.errors import one_line
 from trt_perception.core.files import user_path
+from trt_perception.nodes.backend import Backend
 from trt_perception.nodes.monitor import StreamMonitor
 from trt_perception.nodes.stream import DetectionStream
 from trt_perception.ros import parameters
 from trt_perception.ros.detector_parameters import DETECTOR, selection
 from trt_perception.ros.diagnostics import ERROR, OK, WARN, DiagnosticPublisher, Verdict
 from trt_perception.ros.label_info import LATCHED, label_info, vision_info
-from trt_perception.runtime.engine import EngineInfo
-from trt_perception.runtime.pipeline import open_pipeline
+from trt_perception.runtime.pipeline import AnyPipeline
 
 REPORT_PERIOD = 1.0
 
@@ -50,8 +52,9 @@ def _told(transition: _Transition) -> _Transition:
 class DetectorNode(rclpy.lifecycle.LifecycleNode):
     """Detects objects in one camera's images.
 
-    Configuring loads the model, activating subscribes. Inference runs on a thread of its own on
-    the latest image, so that services, parameters and diagnostics answer at any time.
+    Configuring loads the model, activating subscribes. Inference runs on a thread of its own on the
+    latest image, and an engine is built on another, so that services, parameters and diagnostics
+    answer at any time.
     """
 
     _built = False  # rclpy destroys nodes whose constructor has failed, too
@@ -75,36 +78,37 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self._problem = ''  # why it is not configured
         self._monitor = StreamMonitor(self.get_logger())
         self._stream: DetectionStream | None = None
-        self._spec: ModelSpec | None = None
-        self._engine: EngineInfo | None = None
+        self._backend: Backend | None = None
+        self._ending: list[Backend] = []  # builds that are told to stop
         self._model = ''
         self._times_configured = 0
         self._label_info = self.create_publisher(LabelInfo, 'label_info', LATCHED)
         self._vision_info = self.create_publisher(VisionInfo, 'vision_info', LATCHED)
         self._diagnostics = DiagnosticPublisher(self, 'inference')
         # Real time: a paused simulation must not stop the diagnostics.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(REPORT_PERIOD, self._report, clock=steady)
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(REPORT_PERIOD, self._report, clock=self._steady)
         if values['autostart']:
-            self._start_timer = self.create_timer(0.0, self._autostart, clock=steady)
+            self._start_timer = self.create_timer(0.0, self._autostart, clock=self._steady)
         self._built = True
 
     @_told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the model."""
+        """Load the model; does not wait for an engine that has to be built."""
         values = parameters.values(self, DETECTOR)
         begun = perf_counter()
         try:
             self._load(values)
         except PerceptionError as error:
+            self._unload()
             self.fail(f'not configured: {error}')
             return TransitionCallbackReturn.FAILURE
         seconds = perf_counter() - begun
-        spec = self._spec
-        assert spec is not None
+        assert self._backend is not None
+        spec = self._backend.spec
         self.get_logger().info(
             f'model {self._model}: {spec.layout} of {spec.num_classes or "unknown"} classes,'
-            f' input {spec.width}x{spec.height}; runs on {self._engine}; loaded in {seconds:.1f} s'
+            f' input {spec.width}x{spec.height}; runs on {self._backend}; loaded in {seconds:.1f} s'
         )
         self._problem = ''
         self._state = 'inactive'
@@ -156,6 +160,8 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             self._unload()
             if stream is not None:
                 stream.join()
+            for backend in self._ending:
+                backend.join()
             self._report()
         super().destroy_node()
 
@@ -170,34 +176,37 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         if not values['model']:
             raise PerceptionError('model is empty; set it to the path of an ONNX file')
         path = user_path(values['model'])
-        pipeline = open_pipeline(
-            path,
-            labels=values['labels'],
-            backend=values['backend'],
-            threads=values['threads'],
-            accept_failed_gate=values['accept_failed_gate'],
-        )
-        try:
-            wanted = selection(values, pipeline.spec)
-        except PerceptionError:
-            pipeline.close()
-            raise
-        self._stream = DetectionStream(self, pipeline, wanted, values, self._monitor)
-        self._spec, self._engine, self._model = pipeline.spec, pipeline.engine.info, str(path)
+        names = {field.name for field in dataclasses.fields(Wish)} - {'model'}
+        wish = Wish(path, **{name: values[name] for name in names})
+        self._backend = Backend(self, self._steady, wish)
+        wanted = selection(values, self._backend.spec)
+        self._stream = DetectionStream(self, self._backend.spec, wanted, values, self._monitor)
+        self._model = str(path)
         self._times_configured += 1
-        self._publish_labels(values)
+        self._backend.start(self._run_on)
+        if self._backend.info is None:
+            self._publish_labels(values['score_threshold'])
 
     def _unload(self) -> None:
         if self._stream is not None:
             self._stream.close()
-            self._stream = self._spec = self._engine = None
+            self._stream = None
+        if self._backend is not None:
+            self._backend.close()
+            self._ending = [b for b in (*self._ending, self._backend) if b.busy]
+            self._backend = None
         self._state = 'unconfigured'
 
-    def _publish_labels(self, values: dict[str, Any]) -> None:
-        assert self._spec is not None
-        now = self.get_clock().now().to_msg()
-        self._label_info.publish(label_info(self._spec, values['score_threshold'], now))
-        method = f'{Path(self._model).name}, {self._spec.layout}, {self._engine}'
+    def _run_on(self, pipeline: AnyPipeline) -> None:
+        assert self._stream is not None
+        self._stream.run_on(pipeline)
+        self._publish_labels(self.get_parameter('score_threshold').value)
+
+    def _publish_labels(self, threshold: float) -> None:
+        assert self._backend is not None
+        spec, now = self._backend.spec, self.get_clock().now().to_msg()
+        self._label_info.publish(label_info(spec, threshold, now))
+        method = f'{Path(self._model).name}, {spec.layout}, {self._backend.info or "not yet built"}'
         topic = self.resolve_topic_name('label_info')
         self._vision_info.publish(vision_info(method, topic, self._times_configured, now))
 
@@ -205,36 +214,35 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         present = parameters.values(self, DETECTOR)
         try:
             values = parameters.changed(DETECTOR, present, proposed)
-            wanted = selection(values, self._spec)
+            wanted = selection(values, self._backend.spec if self._backend else None)
         except PerceptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
         if self._stream is not None:
             self._stream.select(wanted)
             self._stream.max_rate = values['max_rate']
             if values['score_threshold'] != present['score_threshold']:
-                self._publish_labels(values)
+                self._publish_labels(values['score_threshold'])
         return SetParametersResult(successful=True)
 
     def _report(self) -> None:
         values: dict[str, object] = {'state': self._state}
         verdict = Verdict(ERROR, self._problem) if self._problem else Verdict(OK, self._state)
-        if self._stream is not None:
+        device = ''
+        if self._stream is not None and self._backend is not None:
             images = self._stream.images
             if self._state == 'active':
                 verdict = self._monitor.judge(images.problem())
-            assert self._engine is not None
+            verdict = self._backend.judge(verdict)
+            device = self._backend.info.device if self._backend.info else ''
             values |= {
                 'model': self._model,
-                'backend': self._engine.backend,
-                'device': self._engine.device,
-                'precision': self._engine.precision,
+                **self._backend.values(),
                 'images': images.source or 'none',
                 'subscribers': self._stream.subscribers,
             }
         elif not self._problem:
             verdict = Verdict(WARN, self._state)
         self._log(verdict)
-        device = self._engine.device if self._engine else ''
         self._diagnostics.publish(verdict, device, values | self._monitor.values())
 
     def _log(self, verdict: Verdict) -> None:

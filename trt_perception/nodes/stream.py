@@ -11,14 +11,14 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
-from trt_perception.core import Detections, Frame, FrameError, Selection
+from trt_perception.core import Detections, Frame, FrameError, ModelSpec, Selection
 from trt_perception.nodes.monitor import StreamMonitor
 from trt_perception.ros.cdr import detection_array_cdr
 from trt_perception.ros.image_input import ImageInput
 from trt_perception.ros.images import image_msg
 from trt_perception.runtime.host.color import to_bgr
 from trt_perception.runtime.host.overlay import draw
-from trt_perception.runtime.pipeline import Pipeline, Result
+from trt_perception.runtime.pipeline import AnyPipeline, Result
 from trt_perception.runtime.rate_limit import RateLimit
 from trt_perception.runtime.worker import InferenceWorker, Job
 
@@ -26,27 +26,28 @@ from trt_perception.runtime.worker import InferenceWorker, Job
 class DetectionStream:
     """From an `ImageInput` through an `InferenceWorker` to the publishers.
 
-    Owns all three and the pipeline. Frames come in on the executor and are only handed over there;
+    Owns all three and the pipelines. Frames come in on the executor and are only handed over there;
     the rest happens on the worker's thread.
     """
 
     def __init__(
         self,
         node: Node,
-        pipeline: Pipeline,
+        spec: ModelSpec,
         selection: Selection,
         values: Mapping[str, Any],
         monitor: StreamMonitor,
     ) -> None:
-        """Advertise; no image is taken before `start`.
+        """Advertise; no image is taken before `start`, and none looked at before `run_on`.
 
         Args:
+            spec: of the model; its classes are those of every pipeline.
             values: of the detector's parameters.
         """
         self.max_rate: float = values['max_rate']
         self._node = node
-        self._spec = pipeline.spec
-        self._class_ids = self._spec.class_names if values['class_id_format'] == 'name' else ()
+        self._spec = spec
+        self._class_ids = spec.class_names if values['class_id_format'] == 'name' else ()
         self._monitor = monitor
         self._rate_limit = RateLimit()
         self._detections = node.create_publisher(Detection2DArray, 'detections', 10)
@@ -60,12 +61,16 @@ class DetectionStream:
             reliability=values['image_reliability'],
             depth=values['image_depth'],
         )
-        self._worker = InferenceWorker(pipeline, selection, self)
+        self._worker = InferenceWorker(None, selection, self)
 
     @property
     def subscribers(self) -> int:
         """Of the detections."""
         return int(self._detections.get_subscription_count())
+
+    def run_on(self, pipeline: AnyPipeline) -> None:
+        """Run the next image on this pipeline; the one before is freed when it is done."""
+        self._worker.replace(pipeline)
 
     def select(self, selection: Selection) -> None:
         """Publish according to this from the next frame on."""
@@ -135,6 +140,10 @@ class DetectionStream:
     def on_discarded(self, job: Job) -> None:
         """Count a frame that a pause overtook."""
         self._monitor.count('discarded')
+
+    def on_unserved(self, job: Job) -> None:
+        """Count a frame that nothing could look at yet."""
+        self._monitor.count('unserved')
 
     def _publish_annotated(self, frame: Frame, detections: Detections) -> None:
         picture = to_bgr(frame)

@@ -14,7 +14,7 @@ from trt_perception.core import Detections, Frame, FrameError, Selection
 from trt_perception.replay.coco import Accuracy, Classes, CocoDataset, DatasetError, Picture
 from trt_perception.runtime.engine import EngineInfo
 from trt_perception.runtime.host.color import to_bgr
-from trt_perception.runtime.pipeline import Pipeline, StageTimes
+from trt_perception.runtime.pipeline import AnyPipeline, StageTimes
 
 #: As published COCO figures count: nearly every box, of each of its classes, the best 100 of a
 #: picture; suppressed at YOLOX's threshold (Ultralytics' 0.7 differs by less than half a point).
@@ -73,7 +73,7 @@ class Evaluation:
 
 
 def evaluate(
-    pipeline: Pipeline,
+    pipeline: AnyPipeline,
     dataset: CocoDataset,
     selection: Selection = COCO_SELECTION,
     on_picture: Callable[[], None] = lambda: None,
@@ -111,7 +111,7 @@ def evaluate(
         selection,
         found,
         dict(zip(StageTimes._fields, medians.tolist(), strict=True)),
-        pipeline.engine.info,
+        pipeline.info,
     )
 
 

@@ -9,18 +9,27 @@ from typing import Any
 
 from trt_perception.core import ModelSpec, Region, Selection
 from trt_perception.ros.parameters import Parameter, ParameterError
-from trt_perception.runtime.pipeline import BACKENDS
+from trt_perception.runtime.engine import BACKENDS
 
 _ALL_CLASSES = '*'
 _SHOWN = 10  # names of classes in a message
 _SELECTION = Selection()
 
 DETECTOR = (
-    Parameter('model', '', 'ONNX file of the detector; a YAML of the same name beside it overrides'
-              ' what the file says of itself.'),
+    Parameter('model', '', 'ONNX file of the detector, or a TensorRT engine; a YAML of the same'
+              ' name beside it overrides what the file says of itself.'),
     Parameter('labels', '', 'Class names: a text file with a name a line, a YAML file, or coco.'
               ' Empty: the names that the model carries.'),
-    Parameter('backend', 'auto', 'What runs the network.', choices=BACKENDS),
+    Parameter('backend', 'auto', 'What runs the network; auto is TensorRT where it can run, else'
+              ' ONNX Runtime.', choices=BACKENDS),
+    Parameter('precision', 'auto', 'Of the engine that TensorRT builds of an ONNX file; auto is'
+              ' int8 for a quantized model and fp16 for another.',
+              choices=('auto', 'int8', 'fp16', 'fp32')),
+    Parameter('device', 'gpu', 'What TensorRT runs on; a DLA leaves to the GPU what it cannot run.',
+              choices=('gpu', 'dla0', 'dla1')),
+    Parameter('fallback', True, 'Detect with something else, and say so, until the engine is built'
+              ' and where there can be none: with an earlier engine of the model, else with ONNX'
+              ' Runtime. Without it the node waits for the engine it was asked for, and says so.'),
     Parameter('threads', 0, 'CPU threads of one inference; 0 takes one a core.', 0, 256),
     Parameter('accept_failed_gate', False, 'Run a model in INT8 although trt-perception quantize'
               ' found that it lost too much of its accuracy.'),

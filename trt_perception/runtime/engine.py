@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from trt_perception.core import PerceptionError
 
+#: What a user may ask for; `trt_perception.build.engine.serving` decides what ``auto`` is.
+BACKENDS = ('auto', 'onnxruntime', 'tensorrt')
+
 
 class EngineError(PerceptionError):
     """A backend that is absent, or a model that it cannot load or run."""

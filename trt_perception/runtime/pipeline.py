@@ -6,20 +6,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trt_perception.core import Detections, Frame, Geometry, ModelSpec, Region, Selection
 from trt_perception.core.decoders import Decoder, decoders
-from trt_perception.runtime.engine import Engine, EngineError
+from trt_perception.runtime.engine import Engine, EngineInfo
 from trt_perception.runtime.gate_result import check_gate
 from trt_perception.runtime.model_file import load_spec
 from trt_perception.runtime.nvtx import stage
 from trt_perception.runtime.select import detections_of
-
-BACKENDS = ('auto', 'onnxruntime', 'tensorrt')
+from trt_perception.runtime.tensorrt.plan import is_engine
 
 Preprocessor = Callable[[Frame, Region], tuple[NDArray[np.floating], Geometry]]
 
@@ -44,16 +43,16 @@ class Result(NamedTuple):
     dropped: int = 0
 
 
-class Pipeline:
-    """A model and all that stands around it. Used by one thread at a time."""
+class AnyPipeline(Protocol):
+    """A model and all that stands around it, on whatever it runs. Used by one thread at a time."""
 
-    def __init__(
-        self, spec: ModelSpec, preprocess: Preprocessor, engine: Engine, decoder: Decoder
-    ) -> None:
-        self.spec = spec
-        self.engine = engine
-        self._preprocess = preprocess
-        self._decoder = decoder
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model wants and gives."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What runs it."""
 
     def __call__(self, frame: Frame, selection: Selection) -> Result:
         """Detect.
@@ -63,6 +62,30 @@ class Pipeline:
             EngineError: the network could not be run.
             DecodeError: the decoder, one from outside, is wrong.
         """
+
+    def warm_up(self) -> None:
+        """Run once, so that the first frame does not pay for lazy allocations."""
+
+    def close(self) -> None:
+        """Free it all. Safe to call twice, and from any thread that does not run it."""
+
+
+class Pipeline:
+    """The reference: OpenCV and NumPy around an engine."""
+
+    def __init__(
+        self, spec: ModelSpec, preprocess: Preprocessor, engine: Engine, decoder: Decoder
+    ) -> None:
+        self.spec = spec
+        self.engine = engine
+        self._preprocess = preprocess
+        self._decoder = decoder
+
+    @property
+    def info(self) -> EngineInfo:
+        return self.engine.info
+
+    def __call__(self, frame: Frame, selection: Selection) -> Result:
         with stage(frame.source or 'frame'):
             start = perf_counter_ns()
             with stage('preprocess'):
@@ -79,7 +102,6 @@ class Pipeline:
         return Result(detections, times)
 
     def warm_up(self) -> None:
-        """Run the network once, so that the first frame does not pay for lazy allocations."""
         shape = (1, 3, self.spec.height, self.spec.width)
         self.engine.infer(self._inputs(np.zeros(shape, self.spec.dtype)))
 
@@ -97,29 +119,26 @@ def open_pipeline(
     model: Path,
     *,
     labels: str = '',
-    backend: str = 'auto',
     threads: int = 0,
     accept_failed_gate: bool = False,
-) -> Pipeline:
+) -> AnyPipeline:
     """Load a model and all that stands around it.
 
     Args:
-        model: an ONNX file, with an optional YAML beside it.
+        model: an ONNX file, which ONNX Runtime runs on the CPU, or an engine of TensorRT, which
+            runs on the GPU; either with an optional YAML beside it.
         labels: class names, see `read_labels`.
-        backend: ``onnxruntime``; ``auto`` is the same until the TensorRT backend is there.
         threads: of one inference on the CPU; 0 takes one a core.
         accept_failed_gate: run a model in INT8 although it lost too much of its accuracy.
 
     Raises:
-        PerceptionError: a file is missing, the model is not understood, a backend is absent.
+        PerceptionError: a file is missing, the model is not understood, what runs it is absent.
         GateError: the model failed its gate.
     """
-    if backend not in BACKENDS:
-        raise EngineError(f"backend '{backend}' is not one of {', '.join(BACKENDS)}")
-    if backend == 'tensorrt':
-        raise EngineError(
-            "backend 'tensorrt' is not part of this release; use backend 'onnxruntime' or 'auto'"
-        )
+    if is_engine(model):
+        from trt_perception.runtime.cuda.pipeline import open_engine
+
+        return open_engine(model, labels=labels, accept_failed_gate=accept_failed_gate)
     from trt_perception.runtime.host.onnx_runtime import OnnxRuntimeEngine
     from trt_perception.runtime.host.preprocess import HostPreprocessor
 

@@ -8,7 +8,7 @@ from time import perf_counter_ns
 from typing import NamedTuple, Protocol
 
 from trt_perception.core import Frame, Selection
-from trt_perception.runtime.pipeline import Pipeline, Result
+from trt_perception.runtime.pipeline import AnyPipeline, Result
 
 
 class Job(NamedTuple):
@@ -38,6 +38,9 @@ class Listener(Protocol):
     def on_discarded(self, job: Job) -> None:
         """The worker was paused before its result could be used. On either thread."""
 
+    def on_unserved(self, job: Job) -> None:
+        """There is no pipeline yet. On the thread that submits."""
+
 
 class InferenceWorker:
     """Runs a pipeline on the freshest frame there is; owns the pipeline.
@@ -45,9 +48,17 @@ class InferenceWorker:
     No method waits for an inference, so they may be called from an executor; `join` does.
     """
 
-    def __init__(self, pipeline: Pipeline, selection: Selection, listener: Listener) -> None:
+    def __init__(
+        self, pipeline: AnyPipeline | None, selection: Selection, listener: Listener
+    ) -> None:
+        """Start the thread; no frame is taken before `resume`.
+
+        Args:
+            pipeline: None if `replace` is to bring the first one.
+        """
         self.selection = selection  # replaced whole by others; read once a frame
         self._pipeline = pipeline
+        self._retired: list[AnyPipeline] = []
         self._listener = listener
         self._condition = threading.Condition()
         self._reporting = threading.Lock()
@@ -62,14 +73,30 @@ class InferenceWorker:
         """Hand over a frame; one that still waits is dropped for it."""
         job = Job(frame, perf_counter_ns())
         with self._condition:
-            accepting = self._accepting
-            if accepting:
+            accepting, served = self._accepting, self._pipeline is not None
+            if accepting and served:
                 overtaken, self._waiting = self._waiting, job
                 self._condition.notify()
         if not accepting:
             self._listener.on_discarded(job)
+        elif not served:
+            self._listener.on_unserved(job)
         elif overtaken is not None:
             self._listener.on_dropped(overtaken)
+
+    def replace(self, pipeline: AnyPipeline) -> None:
+        """Run the next frame on another pipeline, even one that waits already.
+
+        The old one is freed by the thread, once its inference under way has ended.
+        """
+        with self._condition:
+            if not self._closing:
+                if self._pipeline is not None:
+                    self._retired.append(self._pipeline)
+                self._pipeline = pipeline
+                self._condition.notify()
+                return
+        pipeline.close()  # it comes too late
 
     def resume(self) -> None:
         """Take frames from now on; none any more once closed."""
@@ -100,20 +127,25 @@ class InferenceWorker:
     def _run(self) -> None:
         while True:
             with self._condition:
-                while self._waiting is None and not self._closing:
+                while self._waiting is None and not self._retired and not self._closing:
                     self._condition.wait()
                 if self._closing:
                     break
                 job, self._waiting = self._waiting, None
-                epoch = self._epoch
-            assert job is not None
-            self._process(job._replace(started=perf_counter_ns()), epoch)
-        self._pipeline.close()
+                pipeline, epoch = self._pipeline, self._epoch
+                retired, self._retired = self._retired, []
+            if job is not None and pipeline is not None:
+                self._process(job._replace(started=perf_counter_ns()), pipeline, epoch)
+            for old in retired:
+                old.close()
+        for last in (*self._retired, self._pipeline):
+            if last is not None:
+                last.close()
 
-    def _process(self, job: Job, epoch: int) -> None:
+    def _process(self, job: Job, pipeline: AnyPipeline, epoch: int) -> None:
         outcome: Result | Exception
         try:
-            outcome = self._pipeline(job.frame, self.selection)
+            outcome = pipeline(job.frame, self.selection)
         except Exception as error:  # the thread must outlive whatever one frame does to it
             outcome = error
         with self._reporting:

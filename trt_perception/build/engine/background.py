@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -33,17 +34,23 @@ class BackgroundBuild:
     """
 
     def __init__(
-        self, request: Request, cache: EngineCache, cancel: threading.Event | None = None
+        self,
+        request: Request,
+        cache: EngineCache,
+        cancel: threading.Event | None = None,
+        then: Callable[[Engine], None] | None = None,
     ) -> None:
         """Begin.
 
         Args:
             cancel: what `cancel` sets, where others set it too.
+            then: loads the engine, on the same thread and as a part of the whole.
         """
         self.status = Status()  # replaced whole by the thread
         self._request = request
         self._cache = cache
         self._cancel = cancel or threading.Event()
+        self._then = then
         self._outcome: Engine | BaseException | None = None
         self._started = monotonic()
         # A daemon: a process that is told twice to end does not wait for TensorRT.
@@ -78,13 +85,17 @@ class BackgroundBuild:
 
     def _run(self) -> None:
         try:
-            self._outcome = make_engine(
+            engine = make_engine(
                 self._request,
                 self._cache,
                 on_note=self._on_note,
                 on_progress=self._on_progress,
                 cancel=self._cancel,
             )
+            if self._then is not None:
+                self._on_progress('loading the engine', 1.0)
+                self._then(engine)
+            self._outcome = engine
         except BaseException as error:  # raised where the result is asked for
             self._outcome = error
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 from trt_perception import __version__
 from trt_perception.build.engine import store
@@ -55,6 +56,47 @@ class Engine:
     build: Build | None
 
 
+class Identity(NamedTuple):
+    """The engine that a request comes to on this machine.
+
+    Attributes:
+        key: its name in the cache.
+        dla_core: None for the GPU.
+        gpu: that it is made for.
+    """
+
+    key: str
+    precision: Precision
+    dla_core: int | None
+    gpu: str
+
+
+def identify(request: Request) -> Identity:
+    """Find out which engine is meant, without making it.
+
+    Raises:
+        PerceptionError: the model is not the one for it, or there is no GPU that TensorRT needs.
+    """
+    source = request.source
+    precision = check_precision(source, request.precision)
+    check_gate(source, request.accept)
+    core = parse_device(request.device)
+    gpu = target()
+    key = key_of(
+        {
+            'onnx': source.digest,
+            'precision': precision,
+            'calibration': source.calibration,
+            'library': str(library()),
+            'gpu': gpu,
+            'device': core,
+            'tuning': request.tuning.wishes(),
+            'made_with': __version__,  # it shapes the network: FP16, biases
+        }
+    )
+    return Identity(key, precision, core, gpu)
+
+
 def make_engine(
     request: Request,
     cache: EngineCache,
@@ -76,22 +118,7 @@ def make_engine(
         PerceptionError: it cannot be made; `BuildCancelledError` if it was stopped.
     """
     source = request.source
-    precision = check_precision(source, request.precision)
-    check_gate(source, request.accept)
-    core = parse_device(request.device)
-    gpu = target()
-    key = key_of(
-        {
-            'onnx': source.digest,
-            'precision': precision,
-            'calibration': source.calibration,
-            'library': str(library()),
-            'gpu': gpu,
-            'device': core,
-            'tuning': request.tuning.wishes(),
-            'made_with': __version__,  # it shapes the network: FP16, biases
-        }
-    )
+    key, precision, core, gpu = identify(request)
     path = cache.path(key)
     lock = cache.lock_path(path)
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from trt_perception.cli.opening import add_backend
+
 _DESCRIPTION = """\
 Play a video, a bag or a folder of pictures to the detector and keep what it saw: an annotated
 video, a few pictures and a summary. Player, detector and recorder are processes of their own that
@@ -31,7 +33,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         '--model',
         type=Path,
         metavar='FILE',
-        help="ONNX file of the detector (default: the package's own)",
+        help="ONNX file of the detector, or engine (default: the package's own)",
     )
     add(
         '--input',
@@ -54,6 +56,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help='class names: a text file with a name a line, a YAML file, or coco (default: those'
         ' that the model carries)',
     )
+    add_backend(parser)
     add('--topic', default='', metavar='NAME', help='of a bag with several image topics')
     add(
         '--domain',

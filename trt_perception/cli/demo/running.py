@@ -11,9 +11,11 @@ from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
+from trt_perception.build.engine.serving import Wish
 from trt_perception.cli.demo.child import Child
 from trt_perception.cli.demo.display import Display
 from trt_perception.cli.demo.listener import Listener
+from trt_perception.cli.opening import find_engine
 from trt_perception.core import PerceptionError
 from trt_perception.core.files import user_path
 from trt_perception.nodes.main import Stop
@@ -24,6 +26,8 @@ from trt_perception.ros.fastdds import profile_environment
 from trt_perception.ros.recording_parameters import PLAYER
 from trt_perception.ros.share import share
 from trt_perception.runtime.model_file import load_spec
+from trt_perception.runtime.tensorrt.manifest import read_manifest
+from trt_perception.runtime.tensorrt.plan import is_engine
 
 FAILED, INTERRUPTED = 1, 130
 TOPICS = {'image': '/camera/image_raw'}
@@ -121,7 +125,7 @@ def _check(arguments: argparse.Namespace) -> Plan:
             arguments.output,
         )
     )
-    spec = load_spec(model, arguments.labels)
+    spec = read_manifest(model).spec if is_engine(model) else load_spec(model, arguments.labels)
     source = open_source(recording, arguments.topic)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -131,7 +135,12 @@ def _check(arguments: argparse.Namespace) -> Plan:
         raise DemoError(f"output '{output}' cannot be written to: {error.strerror}") from None
     parameters: dict[str, dict[str, object]] = {
         'player': {'input': str(recording), 'rate': rate, 'wait_for_subscribers': 2},
-        'detector': {'model': str(model)},
+        'detector': {
+            'model': str(model),
+            'backend': arguments.backend,
+            'precision': arguments.precision,
+            'fallback': False,
+        },
         'recorder': {'output': str(output), 'idle_timeout': 0.0},
     }
     # An empty text is no YAML value.
@@ -144,8 +153,12 @@ def _check(arguments: argparse.Namespace) -> Plan:
         notes.append(f'{model} has never seen a photograph; --model takes a detector of yours')
     if arguments.model and not arguments.input:
         notes.append(f'{recording} shows a rendered warehouse; --input takes a recording of yours')
-    if not spec.class_names:
+    if spec is not None and not spec.class_names and not arguments.labels:
         notes.append('the model has no class names; --labels gives them, as in --labels coco')
+    wish = Wish(model, arguments.labels, arguments.backend, arguments.precision, fallback=False)
+    engine, reason = find_engine(wish)  # the detector finds it in the cache
+    if engine is None and wish.backend == 'auto':
+        notes.append(f'ONNX Runtime runs the model: {reason}')
     return Plan(source.count, notes, output, parameters)
 
 

@@ -30,7 +30,7 @@ from trt_perception.core import ModelSpec, PerceptionError
 from trt_perception.core.files import FileError, check_writable, is_file, sha256, write_atomically
 from trt_perception.replay.coco import CocoDataset
 from trt_perception.runtime.gate_result import METADATA_KEY
-from trt_perception.runtime.pipeline import Pipeline, open_pipeline
+from trt_perception.runtime.pipeline import AnyPipeline, open_pipeline
 from trt_perception.runtime.precision import read_precision
 from trt_perception.runtime.versions import versions
 
@@ -94,7 +94,7 @@ def quantized(
         judge = _gate(arguments, floats, calibration, on_progress)
         model = onnx.load(str(arguments.model))
 
-        def opened(result: onnx.ModelProto) -> contextlib.closing[Pipeline]:
+        def opened(result: onnx.ModelProto) -> contextlib.closing[AnyPipeline]:
             known = {prop.key for prop in result.metadata_props}
             result.metadata_props.extend(p for p in model.metadata_props if p.key not in known)
             path = Path(folder, 'int8.onnx')
@@ -159,7 +159,7 @@ def quantized(
             float_bytes=arguments.model.stat().st_size,
             int8_bytes=len(content),
             seconds=time.monotonic() - begun,
-            device=floats.engine.info.device,
+            device=floats.info.device,
             versions=versions(),
         )
         write_atomically(files.report / 'report.json', json.dumps(done.to_dict(), indent=2) + '\n')
@@ -169,10 +169,10 @@ def quantized(
 
 def _gate(
     arguments: argparse.Namespace,
-    floats: Pipeline,
+    floats: AnyPipeline,
     calibration: Calibration,
     on_progress: Callable[[str, float], None],
-) -> Callable[[Pipeline], Comparison]:
+) -> Callable[[AnyPipeline], Comparison]:
     """Run the floats now, so that mistakes show early; gives what judges the model in INT8."""
     reference = _of(on_progress, 'run the float model')
     gate: AccuracyGate | AgreementGate

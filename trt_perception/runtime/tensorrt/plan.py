@@ -36,6 +36,11 @@ class Plan(NamedTuple):
     metadata: dict[str, Any]
 
 
+def is_engine(path: Path) -> bool:
+    """Whether a model is an engine, by its name."""
+    return path.suffix == '.engine'
+
+
 def load_plan(path: Path) -> Plan:
     """Read an engine and see that it is the one that its manifest tells of.
 

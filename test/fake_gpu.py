@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A GPU for tests where there is none: engines are built for real, and ONNX Runtime runs them."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from trt_perception.core import Frame, Selection
+from trt_perception.runtime.engine import EngineError, EngineInfo
+from trt_perception.runtime.gate_result import GateError
+from trt_perception.runtime.pipeline import Result, open_pipeline
+from trt_perception.runtime.tensorrt.plan import load_plan
+
+NAME = 'a GPU of the tests'
+
+
+class FakeGpu:
+    """Stands where the package asks for a GPU and opens engines on it.
+
+    Attributes:
+        absent: why there is none.
+        refuses: why it loads no engine; '' if it does.
+        loads: while it is not set, an engine that is opened keeps one waiting.
+        opened, closed: the engines' files.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ('device', 'pipeline'):
+            module: Any = ModuleType(f'trt_perception.runtime.cuda.{name}')
+            module.why_absent, module.open_engine = self.why_absent, self.open_engine
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+        self.absent = ''
+        self.refuses = ''
+        self.loads = threading.Event()
+        self.loads.set()
+        self.opened: list[Path] = []
+        self.closed: list[Path] = []
+
+    def why_absent(self) -> str:
+        return self.absent
+
+    def open_engine(
+        self, engine: Path, *, labels: str = '', accept_failed_gate: bool = False, **more: Any
+    ) -> OnFakeGpu:
+        manifest = load_plan(engine).manifest
+        if manifest.gate_passed is False and not accept_failed_gate:
+            raise GateError(f"engine '{engine}' failed its gate")
+        self.opened.append(engine)
+        assert self.loads.wait(120)
+        if self.refuses:
+            raise EngineError(self.refuses)
+        return OnFakeGpu(self, engine, labels)
+
+
+class OnFakeGpu:
+    """A pipeline that detects what the engine's model does."""
+
+    def __init__(self, gpu: FakeGpu, engine: Path, labels: str) -> None:
+        manifest = load_plan(engine).manifest
+        model = Path(manifest.model['path'])
+        self._pipeline = open_pipeline(model, labels=labels, threads=1, accept_failed_gate=True)
+        self._gpu, self._path = gpu, engine
+        self.spec = manifest.spec
+        self.info = EngineInfo(manifest.library, NAME, manifest.precision)
+
+    def __call__(self, frame: Frame, selection: Selection) -> Result:
+        return self._pipeline(frame, selection)
+
+    def warm_up(self) -> None:
+        self._pipeline.warm_up()
+
+    def close(self) -> None:
+        self._gpu.closed.append(self._path)
+        self._pipeline.close()
