@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -63,13 +63,26 @@ class Files:
         if arguments.json not in ('', '-'):
             check_writable(Path(arguments.json))
         self.work = self.output.with_suffix('.quantize')
+        self.measurements = self.work / 'measurements.json'
         self.report: Path = arguments.report or self.work
-        for folder in (self.work, self.report):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise FileError(f"'{folder}' cannot be made: {error.strerror}") from None
-            check_writable(folder / 'report.html')
+
+    @contextlib.contextmanager
+    def folders(self) -> Iterator[None]:
+        """Make the folders; those in which nothing is in the end are taken away again.
+
+        Raises:
+            FileError: one cannot be made or written to.
+        """
+        made: list[Path] = []
+        try:
+            for folder in (self.work, self.report):
+                made += _make(folder)
+                check_writable(folder / 'report.html')
+            yield
+        finally:
+            for folder in reversed(made):
+                with contextlib.suppress(OSError):  # something is in it
+                    folder.rmdir()
 
 
 def quantized(
@@ -116,9 +129,7 @@ def quantized(
             model,
             floats.spec,
             calibration.frames,
-            Measurements(
-                files.work / 'measurements.json', _question(model, floats.spec, calibration)
-            ),
+            Measurements(files.measurements, _question(model, floats.spec, calibration)),
             target=arguments.target,
             method=arguments.method,
             on_progress=on_progress,
@@ -210,6 +221,16 @@ def _question(model: onnx.ModelProto, spec: ModelSpec, calibration: Calibration)
     network = hashlib.sha256(model.SerializeToString()).hexdigest()
     asked = (network, spec.to_dict(), calibration.sha256, versions())
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder and those that it is in; the ones that were not there."""
+    missing = [f for f in (folder, *folder.parents) if not f.exists()][::-1]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"'{folder}' cannot be made: {error.strerror}") from None
+    return missing
 
 
 def _scratch(folder: Path) -> TemporaryDirectory[str]:
