@@ -85,6 +85,11 @@ def test_the_whole_of_it(folder):
     report = json.loads((folder / 'r.json').read_text())
     assert report['int8_share'] >= 0.9
     assert report['gate']['figure'] >= 0.98
+    drawn = [point for point in report['curve'] if point['map'] is not None]
+    assert 5 <= len(drawn) <= 8 and drawn[0]['int8_share'] == 1
+    assert report['float_map'] == report['gate']['figures']['map_float']
+    (taken,) = (p for p in drawn if p['int8_share'] == pytest.approx(report['int8_share']))
+    assert taken['map'] == report['gate']['figures']['map_int8']
     pipeline = open_pipeline(folder / 'm_int8.onnx')
     assert pipeline.engine.info.precision.startswith('int8 (')
     pipeline.close()
@@ -152,7 +157,7 @@ def test_a_model_that_lost_too_much_is_not(folder):
     done = run(folder, 'ruin', *COMMON, '-o', 'old/out.onnx', '--report', 'there', '--json', '-')
     assert done.returncode == 3
     assert left_behind(folder) == {'old', 'there'}
-    assert list((folder / 'old').iterdir()) == [folder / 'old' / 'out.quantize']
+    assert list((folder / 'old').iterdir()) == []
     assert {f.name for f in (folder / 'there').iterdir()} == {'report.html', 'report.json'}
     report = json.loads(done.stdout)
     assert report['gate']['passed'] is report['output']['written'] is False
@@ -222,7 +227,15 @@ def resumed(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     'phase',
-    ['choose frames', 'observe', 'weights', 'sensitivity', 'mix', 'compare INT8 with it'],
+    [
+        'choose frames',
+        'observe',
+        'weights',
+        'sensitivity',
+        'mix',
+        'compare INT8 with it',
+        'draw the curve',
+    ],
 )
 def test_ctrl_c_keeps_what_was_measured(resumed, phase):
     file = resumed / 'm_int8.quantize' / 'measurements.json'

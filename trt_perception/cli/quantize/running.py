@@ -24,6 +24,7 @@ from trt_perception.build.gate import (
     Comparison,
 )
 from trt_perception.build.quantization.measurements import Measurements
+from trt_perception.build.quantization.mixing import Accuracy
 from trt_perception.build.quantization.quantize import quantize
 from trt_perception.build.report.quantization import QuantizeRun
 from trt_perception.core import ModelSpec, PerceptionError
@@ -104,7 +105,7 @@ def quantized(
             held_out=0 if arguments.eval else _HELD_OUT,
             on_progress=_of(on_progress, 'choose frames'),
         )
-        judge = _gate(arguments, floats, calibration, on_progress)
+        gate, claim = _gate(arguments, floats, calibration, on_progress)
         model = onnx.load(str(arguments.model))
 
         def opened(result: onnx.ModelProto) -> contextlib.closing[Pipeline]:
@@ -122,8 +123,18 @@ def quantized(
 
         def score(result: onnx.ModelProto) -> float:
             with opened(result) as int8:
-                comparisons.append(judge(int8))
+                told = _of(on_progress, 'compare INT8 with it')
+                comparisons.append(gate.judge(int8, claim, told))
             return comparisons[-1].result.figure
+
+        accuracy = None
+        if isinstance(gate, AccuracyGate):
+
+            def measure(result: onnx.ModelProto, told: Callable[[float], None]) -> float:
+                with opened(result) as int8:
+                    return gate.sample(int8, told)
+
+            accuracy = Accuracy(_pictures(arguments), gate.sampled, measure)
 
         quantization = quantize(
             model,
@@ -134,21 +145,22 @@ def quantized(
             method=arguments.method,
             on_progress=on_progress,
             score=score,
+            accuracy=accuracy,
             threads=arguments.threads,
         )
         result = quantization.model
         comparison = comparisons[-1]
         refused = len(comparisons) - 1
-        gate = dataclasses.replace(
+        verdict = dataclasses.replace(
             comparison.result,
             accepted=arguments.accept and not comparison.result.passed,
             warnings=(*comparison.result.warnings, *_of_tries(refused, comparison.result.passed)),
         )
-        comparison = dataclasses.replace(comparison, result=gate)
+        comparison = dataclasses.replace(comparison, result=verdict)
         # Without INT8 it is the float model under another name.
-        written = (gate.passed or gate.accepted) and quantization.int8_share > 0
+        written = (verdict.passed or verdict.accepted) and quantization.int8_share > 0
         notes = {
-            METADATA_KEY: gate.to_dict(),
+            METADATA_KEY: verdict.to_dict(),
             CALIBRATION_KEY: {'method': quantization.method, **calibration.to_dict()},
         }
         for key, value in notes.items():
@@ -183,7 +195,7 @@ def _gate(
     floats: Pipeline,
     calibration: Calibration,
     on_progress: Callable[[str, float], None],
-) -> Callable[[Pipeline], Comparison]:
+) -> tuple[AccuracyGate | AgreementGate, Claim]:
     """Run the floats now, so that mistakes show early; gives what judges the model in INT8."""
     reference = _of(on_progress, 'run the float model')
     gate: AccuracyGate | AgreementGate
@@ -201,8 +213,14 @@ def _gate(
     else:
         gate = AgreementGate(floats, calibration.held_out, reference)
         measured_on = f'frames of {calibration.source} that were held out'
-    claim = Claim(arguments.target, measured_on, sha256(arguments.model), warnings)
-    return lambda int8: gate.judge(int8, claim, _of(on_progress, 'compare INT8 with it'))
+    return gate, Claim(arguments.target, measured_on, sha256(arguments.model), warnings)
+
+
+def _pictures(arguments: argparse.Namespace) -> str:
+    """What an accuracy depends on besides the model."""
+    dataset = CocoDataset(arguments.eval, arguments.images)
+    asked = (sha256(arguments.eval), arguments.labels, [sha256(p.path) for p in dataset.pictures])
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
 def _of_tries(refused: int, passed: bool) -> tuple[str, ...]:
