@@ -49,6 +49,7 @@ def quantize(
     method: str = 'auto',
     on_progress: Progress = lambda phase, share: None,
     score: Callable[[onnx.ModelProto], float] | None = None,
+    accuracy: Any = None,
     threads: int = 0,
     floats: Callable[[list[str]], list[str]] = lambda names: [],
     ruin: bool = False,

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from trt_perception.build.gate import AccuracyGate, AgreementGate, Claim, Comparison
 from trt_perception.core import Frame, Selection
 from trt_perception.replay.coco import CocoDataset
+from trt_perception.replay.evaluation import evaluate
 from trt_perception.runtime.gate_result import (
     METADATA_KEY,
     GateError,
@@ -179,6 +180,18 @@ def test_accuracy_decides_by_map(tmp_path, dataset):
     assert gate.interval == pytest.approx((0.3, 0.3))
     assert told == [n / 10 for n in range(1, 11)] * 2
     assert len(comparison.frames) == len(comparison.floats) == len(comparison.int8) == 10
+
+
+def test_a_sample_is_spread_over_the_pictures(tmp_path, dataset):
+    few = dataset.sample(4)
+    assert [p.id for p in few.pictures] == [1, 3, 6, 8]
+    assert dataset.sample(10).pictures == dataset.pictures
+    with detector(tmp_path, [BOX], [0.9]) as a, detector(tmp_path, [OFF], [0.9]) as b:
+        gate = AccuracyGate(a, dataset)
+        assert gate.sampled == pytest.approx(1)
+        assert gate.sample(b) == pytest.approx(0.3)
+        # Its objects are those of its pictures, and no other is missed.
+        assert evaluate(a, few).accuracy.map == pytest.approx(1)
 
 
 def test_the_interval_is_as_wide_as_the_pictures_differ(tmp_path, dataset):

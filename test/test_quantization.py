@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,12 @@ from trt_perception.build.quantization.bench import Bench
 from trt_perception.build.quantization.graph import prepare
 from trt_perception.build.quantization.integers import in_integers
 from trt_perception.build.quantization.measurements import Measurements
+from trt_perception.build.quantization.mixing import Accuracy
 from trt_perception.build.quantization.network import Network
 from trt_perception.build.quantization.planning import make_plan
 from trt_perception.build.quantization.quantize import quantize
 from trt_perception.build.quantization.ranges import METHODS
+from trt_perception.build.quantization.result import Quantization
 from trt_perception.build.quantization.weights import quantized, scales
 from trt_perception.core import Detections, Frame, ModelSpec
 from trt_perception.runtime.host.onnx_runtime import open_session
@@ -160,6 +163,37 @@ def test_layers_leave_int8_until_the_target_is_met(
     assert [point.score for point in done.curve] == [0.8, 0.9]
     assert [layer.reason == '' for layer in done.layers] == [layer.int8 for layer in done.layers]
     assert list(done.methods) == ['minmax']
+
+
+def test_the_accuracy_of_some_mixtures_is_shown_and_chooses_nothing(
+    colors: tuple[onnx.ModelProto, ModelSpec, list[Frame]], tmp_path: Path
+) -> None:
+    model, spec, pictures = colors
+    measured: list[int] = []
+    told: list[float] = []
+
+    def measure(candidate: onnx.ModelProto, on_share: Callable[[float], None]) -> float:
+        on_share(0.5)
+        measured.append(sum(n.op_type == 'QuantizeLinear' for n in candidate.graph.node))
+        return 1 - measured[-1] / 10
+
+    def on_progress(phase: str, share: float) -> None:
+        told.extend([share] if phase == 'draw the curve' else [])
+
+    def once(name: str) -> Quantization:
+        return quantize(
+            model, spec, pictures, Measurements(tmp_path / 'm.json', 'q'), method='minmax',
+            score=lambda _: 1.0, accuracy=Accuracy(name, 0.95, measure), on_progress=on_progress,
+        )  # fmt: skip
+
+    done = once('a')
+    # The mixture that was taken, and the one with as much in float as the curve goes to.
+    assert measured == [2, 1]
+    assert [point.map for point in done.curve] == [0.8, 0.9]
+    assert (done.float_map, done.int8_share) == (0.95, 1)
+    assert told == sorted(told) and told[-1] == 1
+    assert once('a') and measured == [2, 1]
+    assert once('other pictures') and measured == [2, 1] * 2
 
 
 def test_where_nothing_meets_the_target_nothing_is_in_int8(

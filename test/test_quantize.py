@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +85,11 @@ def test_the_whole_of_it(folder):
     report = json.loads((folder / 'r.json').read_text())
     assert report['int8_share'] >= 0.9
     assert report['gate']['figure'] >= 0.98
+    drawn = [point for point in report['curve'] if point['map'] is not None]
+    assert 5 <= len(drawn) <= 8 and drawn[0]['int8_share'] == 1
+    assert report['float_map'] == report['gate']['figures']['map_float']
+    (taken,) = (p for p in drawn if p['int8_share'] == pytest.approx(report['int8_share']))
+    assert taken['map'] == report['gate']['figures']['map_int8']
     pipeline = open_pipeline(folder / 'm_int8.onnx')
     assert pipeline.info.precision.startswith('int8 (')
     pipeline.close()
@@ -153,7 +157,7 @@ def test_a_model_that_lost_too_much_is_not(folder):
     done = run(folder, 'ruin', *COMMON, '-o', 'old/out.onnx', '--report', 'there', '--json', '-')
     assert done.returncode == 3
     assert left_behind(folder) == {'old', 'there'}
-    assert list((folder / 'old').iterdir()) == [folder / 'old' / 'out.quantize']
+    assert list((folder / 'old').iterdir()) == []
     assert {f.name for f in (folder / 'there').iterdir()} == {'report.html', 'report.json'}
     report = json.loads(done.stdout)
     assert report['gate']['passed'] is report['output']['written'] is False
@@ -211,30 +215,58 @@ def test_a_topic_of_a_bag(folder):
     assert not [f for f in (folder / 'm_int8.quantize').iterdir() if f.is_dir()]
 
 
-@pytest.fixture
-def interrupted(folder: Path) -> Iterator[subprocess.Popen[str]]:
+@pytest.fixture(scope='module')
+def resumed(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which each run goes on where the one before was stopped."""
+    folder = tmp_path_factory.mktemp('resumed')
+    shutil.copy(MODEL, folder / 'm.onnx')
+    for split in ('calibration', 'test'):
+        (folder / split).symlink_to(rendered / split)
+    return folder
+
+
+@pytest.mark.parametrize(
+    'phase',
+    [
+        'choose frames',
+        'observe',
+        'weights',
+        'sensitivity',
+        'mix',
+        'compare INT8 with it',
+        'draw the curve',
+    ],
+)
+def test_ctrl_c_keeps_what_was_measured(resumed, phase):
+    file = resumed / 'm_int8.quantize' / 'measurements.json'
+    before = json.loads(file.read_text())['figures'] if file.exists() else {}
     # Whoever started the tests in the background left SIGINT ignored, for all that they start too.
     with subprocess.Popen(
-        command('0', *COMMON), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        command('really', *COMMON, *LABELLED, '--method', 'mse', '--frames', '2'), cwd=resumed,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
-        yield process
-        process.kill()
-
-
-def test_ctrl_c_says_what_is_kept(folder, interrupted):
-    assert interrupted.stderr is not None
-    for line in interrupted.stderr:
-        if line == 'observe\n':
-            break
-    interrupted.send_signal(signal.SIGINT)
-    assert interrupted.stderr.read() == (
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                if line == f'{phase}\n':
+                    break
+            process.send_signal(signal.SIGINT)
+            *_, last = process.stderr
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+    # Nothing is half-written, and no folder is left that says nothing.
+    assert left_behind(resumed) == ({'m_int8.quantize'} if file.exists() else set())
+    if not file.exists():
+        assert last == 'stopped; nothing was measured yet\n'
+        return
+    assert last == (
         "stopped; what was measured is kept in 'm_int8.quantize', and the same command goes on from"
         ' there\n'
     )
-    assert interrupted.wait(60) == 130
-    assert left_behind(folder) == {'m_int8.quantize'}
-    assert list((folder / 'm_int8.quantize').iterdir()) == []
+    assert list(file.parent.iterdir()) == [file]
+    assert before.items() <= json.loads(file.read_text())['figures'].items()
 
 
 def test_progress_on_a_terminal(folder):
@@ -286,4 +318,4 @@ def test_mistakes_are_told_in_one_line_before_the_work(folder, change, words):
     *phases, line = done.stderr.splitlines()
     assert line.startswith('error: ') and words in line
     assert 'observe' not in phases
-    assert not (folder / 'm_int8.onnx').exists()
+    assert left_behind(folder) == {'one', 'o.yaml'}

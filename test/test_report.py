@@ -86,8 +86,8 @@ def run(tmp_path: Path) -> QuantizeRun:
         'frames of <drive>', 'ONNX Runtime', 'ab12', warnings=('too few & too dark',),
     )  # fmt: skip
     layers = (layer(0, 0.02, 'costs <2 %'), layer(1, 0.001), layer(2, None), layer(3, 0.05))
-    curve = (CurvePoint(1.0, 0.91, ()), CurvePoint(0.75, 0.99, (layers[0].name,)))
-    quantization = Quantization(None, 'mse', {'mse': 0.91, 'minmax': 0.6}, layers, curve)
+    curve = (CurvePoint(1.0, 0.91, ()), CurvePoint(0.75, 0.99, (layers[0].name,), map=0.4))
+    quantization = Quantization(None, 'mse', {'mse': 0.91, 'minmax': 0.6}, layers, curve, 0.41)
     frames = calibration.held_out
     comparison = Comparison(gate, frames, [one] * 3, [one, Detections.empty(), one])
     return QuantizeRun(
@@ -183,8 +183,10 @@ def test_json_holds_the_same(run):
         'sensitivity': 0.02, 'reason': 'costs <2 %', 'input': {'largest': 5.0, 'threshold': None},
     }  # fmt: skip
     assert data['curve'][1] == {
-        'int8_share': 0.75, 'agreement': 0.99, 'score': None, 'floats': ['/model.0/<conv>'],
+        'int8_share': 0.75, 'agreement': 0.99, 'score': None, 'map': 0.4,
+        'floats': ['/model.0/<conv>'],
     }  # fmt: skip
+    assert data['float_map'] == 0.41
     assert ModelSpec.from_dict(data['spec']) == SPEC
 
 
@@ -220,6 +222,14 @@ def test_a_curve():
 @pytest.mark.parametrize('figure', [1.0, 0.999, 0.9, 0.5, 0.0])
 def test_a_curve_of_one_point(figure):
     drawn(charts.curve([charts.Point(figure, figure, '')], 0, 'what', 'x'))
+
+
+def test_a_curve_below_and_above_the_floats():
+    points = [charts.Point(1, 0.36, ''), charts.Point(0.8, 0.413, '')]
+    root = drawn(charts.curve(points, 0, 'what', 'x', 0.41))
+    below, above = (float(c.attrib['cy']) for c in root.iter('circle'))
+    (level,) = (m for m in root.iter('line') if m.attrib['class'] == 'mark')
+    assert above < float(level.attrib['y1']) == float(level.attrib['y2']) < below
 
 
 def test_bars_are_as_high_as_what_they_show():

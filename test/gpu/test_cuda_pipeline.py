@@ -69,7 +69,7 @@ def test_shared_models_agree_with_the_host(
     folder = assets / 'data' / 'coco_ccby_bysa' / 'images' / 'val2017'
     frames = [Frame.from_array(cv2.imread(str(p))) for p in sorted(folder.iterdir())[:20]]
     selection = Selection(score_threshold=0.3)
-    host = open_pipeline(model, labels='coco', backend='onnxruntime')
+    host = open_pipeline(model, labels='coco')
     cuda = open_engine(engine_of(model, precision), labels='coco')
     try:
         expected = [host(frame, selection).detections for frame in frames]
@@ -97,7 +97,7 @@ def add_foreign_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_shipped_model_agrees_with_the_host(
     pipeline: CudaPipeline, pictures: list[Frame]
 ) -> None:
-    host = open_pipeline(WAREHOUSE, backend='onnxruntime')
+    host = open_pipeline(WAREHOUSE)
     for frame in pictures:
         expected = host(frame, Selection()).detections
         found = pipeline(frame, Selection()).detections
@@ -168,7 +168,7 @@ def test_threads_with_a_lane_each_do_not_disturb_each_other(
 def test_sizes_regions_and_thresholds_change_from_frame_to_frame(
     pipeline: CudaPipeline, pictures: list[Frame]
 ) -> None:
-    host = open_pipeline(WAREHOUSE, backend='onnxruntime')
+    host = open_pipeline(WAREHOUSE)
     image = pictures[3].pixels()
     small = Frame.from_array(cv2.resize(image, (333, 211)))
     large = Frame.from_array(cv2.resize(image, (1921, 1081)))
@@ -191,7 +191,7 @@ def test_sizes_regions_and_thresholds_change_from_frame_to_frame(
 def test_other_encodings(
     pipeline: CudaPipeline, pictures: list[Frame], encoding: str
 ) -> None:
-    host = open_pipeline(WAREHOUSE, backend='onnxruntime')
+    host = open_pipeline(WAREHOUSE)
     for picture in pictures[:4]:
         frame = encoded(picture.pixels(), encoding)
         expected = host(frame, Selection()).detections

@@ -33,6 +33,8 @@ _SELECTION = Selection(score_threshold=SCORE * _SHARE)
 #: How sure a figure is cannot be told from fewer frames.
 _FEWEST = 8
 _DRAWS = 1000
+#: Pictures that suffice to draw a curve.
+_SAMPLE = 100
 
 Progress = Callable[[float], None]
 
@@ -77,7 +79,11 @@ class Comparison:
 
 
 class AccuracyGate:
-    """Compares by labels. Made before the model is quantized, so that mistakes show early."""
+    """Compares by labels. Made before the model is quantized, so that mistakes show early.
+
+    Attributes:
+        sampled: mAP50-95 of the floats on the few pictures of `sample`.
+    """
 
     def __init__(
         self, floats: AnyPipeline, dataset: CocoDataset, on_progress: Progress = lambda share: None
@@ -96,6 +102,15 @@ class AccuracyGate:
                 f' {len(dataset.pictures)} pictures; see that its labels and the YAML beside it'
                 ' are right (trt-perception evaluate)'
             )
+
+        self._few = dataset.sample(_SAMPLE)
+        found = {p.id: self._floats.found[p.id] for p in self._few.pictures}
+        self.sampled = self._few.score(found, self._floats.classes).map
+
+    def sample(self, int8: Pipeline, on_progress: Progress = lambda share: None) -> float:
+        """mAP50-95 on a few of the pictures: to be shown, where judging would take too long."""
+        counter = _counter(self._few.pictures, on_progress)
+        return evaluate(int8, self._few, on_picture=counter).accuracy.map
 
     def judge(
         self, int8: AnyPipeline, claim: Claim, on_progress: Progress = lambda share: None

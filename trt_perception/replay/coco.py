@@ -137,6 +137,18 @@ class CocoDataset:
             raise DatasetError(f'an annotation is of category {category}, which is not listed')
         return True
 
+    def sample(self, count: int) -> CocoDataset:
+        """At most so many of the pictures, at even distances."""
+        few = copy.copy(self)
+        if len(self.pictures) > count:
+            few.pictures = tuple(
+                self.pictures[(2 * i + 1) * len(self.pictures) // (2 * count)] for i in range(count)
+            )
+        taken = {p.id for p in few.pictures}
+        few._annotations = [a for a in self._annotations if a['image_id'] in taken]
+        few._objects = Counter(a['category_id'] for a in few._annotations if not a['iscrowd'])
+        return few
+
     def match(self, spec: ModelSpec) -> Classes:
         """Pair the model's classes with the categories: by name, or by order if it has no names.
 

@@ -154,7 +154,7 @@ class Graph:
     def add_weight(self, name: str, array: NDArray[Any]) -> str:
         """Add a constant tensor by this name or one like it; its name."""
         name = self.fresh(name)
-        tensor = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        tensor = numpy_helper.from_array(np.asarray(array, order='C'), name)  # a scalar stays one
         self.model.graph.initializer.append(tensor)
         self.weights[name] = array
         return name

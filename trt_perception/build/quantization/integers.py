@@ -52,14 +52,18 @@ def _integer(
     places = graph.weights[second.input[0]].ndim - 2 if node.op_type == 'Conv' else 0
     per_channel = (-1, *[1] * places)
     scale_name = graph.add_weight(f'{name}/scale', np.atleast_1d(scale).reshape(per_channel))
+    steps: list[onnx.NodeProto] = []
+    factors = [first.input[0], second_input]
+    if node.op_type == 'Conv':
+        factors = _unsigned(graph, name, *factors, steps)
     product = helper.make_node(
-        _INTEGER[node.op_type], [first.input[0], second_input], [f'{name}/int32'], f'{name}/product'
+        _INTEGER[node.op_type], factors, [f'{name}/int32'], f'{name}/product'
     )
     if node.op_type == 'Conv':
         product.attribute.extend(node.attribute)
     biased = len(node.input) > 2 and bool(node.input[2])
     scaled = f'{name}/scaled' if biased else node.output[0]
-    steps = [
+    steps += [
         product,
         helper.make_node('Cast', [f'{name}/int32'], [f'{name}/float'], to=onnx.TensorProto.FLOAT),
         helper.make_node('Mul', [f'{name}/float', scale_name], [scaled], f'{name}/scaling'),
@@ -70,6 +74,25 @@ def _integer(
             bias = graph.add_weight(f'{name}/bias_spread', graph.weights[bias].reshape(per_channel))
         steps.append(helper.make_node('Add', [scaled, bias], [node.output[0]], f'{name}/adding'))
     return steps
+
+
+def _unsigned(
+    graph: Graph, name: str, values: str, weights: str, steps: list[onnx.NodeProto]
+) -> list[str]:
+    """Both factors of a convolution, and what is zero in them: the same numbers from 0 to 255.
+
+    The convolution of integers that each ONNX Runtime has takes nothing else.
+    """
+    zero = graph.add_weight(f'{name}/zero', np.array(128, np.uint8))
+    half = graph.add_weight(f'{name}/half', np.array(128, np.int32))
+    wide, raised, bytes_ = (f'{name}/{step}' for step in ('wide', 'raised', 'bytes'))
+    steps += [
+        helper.make_node('Cast', [values], [wide], wide, to=onnx.TensorProto.INT32),
+        helper.make_node('Add', [wide, half], [raised], raised),
+        helper.make_node('Cast', [raised], [bytes_], bytes_, to=onnx.TensorProto.UINT8),
+    ]
+    shifted = (graph.weights[weights].astype(np.int16) + 128).astype(np.uint8)
+    return [bytes_, graph.add_weight(f'{name}/weight_bytes', shifted), zero, zero]
 
 
 def _without_unused(model: onnx.ModelProto) -> onnx.ModelProto:

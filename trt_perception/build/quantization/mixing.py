@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import onnx
 
@@ -29,7 +30,24 @@ _DEAR = (0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 #: price in accuracy.
 _WORTH = 0.4
 
+#: Shares that may stay in float in the mixtures whose accuracy is shown.
+_SHOWN = (0.0, 0.01, 0.03, 0.06, 0.1, 0.2, 0.4)
+
 Score = Callable[[onnx.ModelProto], float]
+
+
+class Accuracy(NamedTuple):
+    """mAP50-95 on labelled pictures, to be shown; nothing is chosen by it.
+
+    Attributes:
+        name: of the pictures and their labels, under which figures are kept.
+        floats: of the float model, 0..1.
+        measure: of a model; tells the function that it is given the share of its work (0..1).
+    """
+
+    name: str
+    floats: float
+    measure: Callable[[onnx.ModelProto, Callable[[float], None]], float]
 
 
 def sensitivities(
@@ -119,6 +137,26 @@ class Mixtures:
             point = max(further, key=lambda p: p.int8_share)
         return point
 
+    def show(self, chosen: CurvePoint, accuracy: Accuracy, on_progress: Progress) -> None:
+        """Measure the accuracy of a handful of mixtures, from all in INT8 to beyond the chosen."""
+        shown = [chosen.floats]
+        for number, share in enumerate(_SHOWN):
+            on_progress('draw the curve', 0.3 * number / len(_SHOWN))
+            self._measure(share)
+            shown.append(self._floats(share))
+        shown = list(dict.fromkeys(shown))
+        for number, floats in enumerate(shown):
+            place = next(i for i, p in enumerate(self.curve) if p.floats == floats)
+
+            def told(part: float, number: int = number) -> None:
+                on_progress('draw the curve', 0.3 + 0.7 * (number + part) / len(shown))
+
+            model = self.model(self.curve[place])
+            name = f'map {accuracy.name} {self._key(floats)}'
+            found = self._measured.get(name, partial(accuracy.measure, model, told))
+            self.curve[place] = dataclasses.replace(self.curve[place], map=found)
+            told(1.0)
+
     def _enough(self, point: CurvePoint, target: float) -> bool:
         """Ask for the score, and note it."""
         if self._score is None:
@@ -134,16 +172,22 @@ class Mixtures:
     def _measure(self, share: float) -> None:
         """Add the mixture that leaves this share of the multiply-adds in float."""
         macs = self._network.macs
-        total = sum(macs.values())
-        floats = _within(self._order, macs, share * total)
+        floats = self._floats(share)
         if any(floats == point.floats for point in self.curve):
             return
         left = sum(macs[name] for name in (*floats, *self._network.unfit))
-        point = CurvePoint(1 - left / total, 0.0, floats)
-        model = self.model(point)
-        key = hashlib.sha256('\n'.join((self._name, *floats)).encode()).hexdigest()[:16]
-        agreed = self._measured.get(f'agreement {key}', partial(self._network.agreement, model))
+        point = CurvePoint(1 - left / sum(macs.values()), 0.0, floats)
+        measure = partial(self._network.agreement, self.model(point))
+        agreed = self._measured.get(f'agreement {self._key(floats)}', measure)
         self.curve.append(CurvePoint(point.int8_share, agreed, floats))
+
+    def _floats(self, share: float) -> tuple[str, ...]:
+        """Layers in float where this share of the multiply-adds may be."""
+        macs = self._network.macs
+        return _within(self._order, macs, share * sum(macs.values()))
+
+    def _key(self, floats: Sequence[str]) -> str:
+        return hashlib.sha256('\n'.join((self._name, *floats)).encode()).hexdigest()[:16]
 
 
 def _within(order: Sequence[str], macs: Mapping[str, int], allowed: float) -> tuple[str, ...]:

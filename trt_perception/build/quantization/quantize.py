@@ -13,6 +13,7 @@ from trt_perception.build.quantization.graph import prepare
 from trt_perception.build.quantization.local import correct_biases, local_errors
 from trt_perception.build.quantization.measurements import Measurements
 from trt_perception.build.quantization.mixing import (
+    Accuracy,
     Mixtures,
     Score,
     float_first,
@@ -37,6 +38,7 @@ def quantize(
     method: str = 'auto',
     on_progress: Progress = lambda phase, share: None,
     score: Score | None = None,
+    accuracy: Accuracy | None = None,
     threads: int = 0,
 ) -> Quantization:
     """Put all layers that bear it in INT8.
@@ -52,6 +54,7 @@ def quantize(
         score: quality of a model as a share of the float model's, on frames that nothing else is
             chosen by. Asked of what is chosen; while it misses the target, more is left in float.
             None: the best bargain is taken unasked.
+        accuracy: measured of some of the mixtures once the choice is made.
         threads: of ONNX Runtime; 0 takes one a core.
 
     Raises:
@@ -78,12 +81,15 @@ def quantize(
     order = float_first(network, costs, errors)
     mixtures = Mixtures(network, plan, order, score, measured, chosen)
     point = mixtures.choose(target, on_progress)
+    if accuracy is not None:
+        mixtures.show(point, accuracy, on_progress)
     return Quantization(
         mixtures.model(point),
         chosen,
         agreements,
         _report(network, scalings, costs, set(point.floats)),
         tuple(mixtures.curve),
+        accuracy and accuracy.floats,
     )
 
 

@@ -58,12 +58,14 @@ class CurvePoint:
         agreement: with the float model on the calibration frames, 0..1.
         floats: names of the layers in float.
         score: what the gate found, as a share of the float model's; None where it was not asked.
+        map: mAP50-95 on the labelled pictures, 0..1; None where it was not measured.
     """
 
     int8_share: float
     agreement: float
     floats: tuple[str, ...]
     score: float | None = None
+    map: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Quantization:
         methods: agreement that each method gave with all layers in INT8.
         layers: in graph order.
         curve: what was measured, from all in INT8 on.
+        float_map: of the float model, on the pictures of the curve's ``map``.
     """
 
     model: Any
@@ -83,6 +86,7 @@ class Quantization:
     methods: dict[str, float]
     layers: tuple[Layer, ...]
     curve: tuple[CurvePoint, ...]
+    float_map: float | None = None
 
     @property
     def int8_share(self) -> float:

@@ -68,21 +68,27 @@ class _Plane:
         )
 
 
-def curve(points: Sequence[Point], chosen: int, what: str, across: str) -> str:
+def curve(
+    points: Sequence[Point], chosen: int, what: str, across: str, level: float | None = None
+) -> str:
     """Shares against shares; a line joins those than which none is better in both.
 
     Args:
         points: x and y in 0..1.
         chosen: number of the one that was taken.
         across: what x is.
+        level: y of the floats, marked by a line; None: they are at 1.
     """
-    low = min(min(p.y for p in points), 0.99)
-    step = _step(1 - low)
+    whole = 1.0 if level is None else level
+    low = min(min(p.y for p in points), 0.99 * whole)
+    high = max(max(p.y for p in points), whole)
+    step = _step(high - low)
     floor = max(np.floor(low / step) * step, 0.0)
+    top = min(np.ceil(high / step) * step, 1.0)
     first = max(np.floor(min(p.x for p in points) * 10) / 10, 0.0)
     start = min(first, 0.9)
-    plane = _Plane(640, 260, (start, 1), (floor, 1))
-    marks = np.arange(floor, 1 + step / 2, step).tolist()
+    plane = _Plane(640, 260, (start, 1), (floor, top))
+    marks = np.arange(floor, top + step / 2, step).tolist()
     parts = [plane.rule(y, f'{100 * y:.4g}') for y in marks]
     parts.append(plane.under(start, f'{100 * start:.0f} %', 'start'))
     parts.append(plane.under((start + 1) / 2, f'{50 * (start + 1):.0f} %'))
@@ -91,6 +97,11 @@ def curve(points: Sequence[Point], chosen: int, what: str, across: str) -> str:
         p for p in sorted(points) if all(p.y > q.y for q in points if q.x >= p.x and q[:2] != p[:2])
     ]
     line = ' '.join('{},{}'.format(*plane.at(p.x, p.y)) for p in best)
+    if level is not None:
+        _, at = plane.at(1, level)
+        parts.append(
+            f'<line class="mark" x1="{plane.left}" x2="{plane.right}" y1="{at}" y2="{at}"/>'
+        )
     parts.append(f'<polyline class="line" points="{line}"/>')
     for number, point in enumerate(points):
         x, y = plane.at(point.x, point.y)

@@ -127,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     files = Files(arguments)
     try:
-        with interruptible() as interrupt, phases() as show:
+        with files.folders(), interruptible() as interrupt, phases() as show:
 
             def on_progress(phase: str, part: float) -> None:
                 show(phase, part)
@@ -135,11 +135,13 @@ def run(arguments: argparse.Namespace) -> int:
 
             done = quantized(arguments, files, on_progress)
     except KeyboardInterrupt:
-        print(
-            f"stopped; what was measured is kept in '{files.work}', and the same command goes on"
-            ' from there',
-            file=sys.stderr,
-        )
+        kept = 'nothing was measured yet'
+        if files.measurements.exists():
+            kept = (
+                f"what was measured is kept in '{files.work}', and the same command goes on from"
+                ' there'
+            )
+        print(f'stopped; {kept}', file=sys.stderr)
         raise
     text = json.dumps(done.to_dict(), indent=2) + '\n'
     if arguments.json == '-':

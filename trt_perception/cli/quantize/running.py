@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,6 +24,7 @@ from trt_perception.build.gate import (
     Comparison,
 )
 from trt_perception.build.quantization.measurements import Measurements
+from trt_perception.build.quantization.mixing import Accuracy
 from trt_perception.build.quantization.quantize import quantize
 from trt_perception.build.report.quantization import QuantizeRun
 from trt_perception.core import ModelSpec, PerceptionError
@@ -63,13 +64,26 @@ class Files:
         if arguments.json not in ('', '-'):
             check_writable(Path(arguments.json))
         self.work = self.output.with_suffix('.quantize')
+        self.measurements = self.work / 'measurements.json'
         self.report: Path = arguments.report or self.work
-        for folder in (self.work, self.report):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise FileError(f"'{folder}' cannot be made: {error.strerror}") from None
-            check_writable(folder / 'report.html')
+
+    @contextlib.contextmanager
+    def folders(self) -> Iterator[None]:
+        """Make the folders; those in which nothing is in the end are taken away again.
+
+        Raises:
+            FileError: one cannot be made or written to.
+        """
+        made: list[Path] = []
+        try:
+            for folder in (self.work, self.report):
+                made += _make(folder)
+                check_writable(folder / 'report.html')
+            yield
+        finally:
+            for folder in reversed(made):
+                with contextlib.suppress(OSError):  # something is in it
+                    folder.rmdir()
 
 
 def quantized(
@@ -91,7 +105,7 @@ def quantized(
             held_out=0 if arguments.eval else _HELD_OUT,
             on_progress=_of(on_progress, 'choose frames'),
         )
-        judge = _gate(arguments, floats, calibration, on_progress)
+        gate, claim = _gate(arguments, floats, calibration, on_progress)
         model = onnx.load(str(arguments.model))
 
         def opened(result: onnx.ModelProto) -> contextlib.closing[AnyPipeline]:
@@ -109,35 +123,44 @@ def quantized(
 
         def score(result: onnx.ModelProto) -> float:
             with opened(result) as int8:
-                comparisons.append(judge(int8))
+                told = _of(on_progress, 'compare INT8 with it')
+                comparisons.append(gate.judge(int8, claim, told))
             return comparisons[-1].result.figure
+
+        accuracy = None
+        if isinstance(gate, AccuracyGate):
+
+            def measure(result: onnx.ModelProto, told: Callable[[float], None]) -> float:
+                with opened(result) as int8:
+                    return gate.sample(int8, told)
+
+            accuracy = Accuracy(_pictures(arguments), gate.sampled, measure)
 
         quantization = quantize(
             model,
             floats.spec,
             calibration.frames,
-            Measurements(
-                files.work / 'measurements.json', _question(model, floats.spec, calibration)
-            ),
+            Measurements(files.measurements, _question(model, floats.spec, calibration)),
             target=arguments.target,
             method=arguments.method,
             on_progress=on_progress,
             score=score,
+            accuracy=accuracy,
             threads=arguments.threads,
         )
         result = quantization.model
         comparison = comparisons[-1]
         refused = len(comparisons) - 1
-        gate = dataclasses.replace(
+        verdict = dataclasses.replace(
             comparison.result,
             accepted=arguments.accept and not comparison.result.passed,
             warnings=(*comparison.result.warnings, *_of_tries(refused, comparison.result.passed)),
         )
-        comparison = dataclasses.replace(comparison, result=gate)
+        comparison = dataclasses.replace(comparison, result=verdict)
         # Without INT8 it is the float model under another name.
-        written = (gate.passed or gate.accepted) and quantization.int8_share > 0
+        written = (verdict.passed or verdict.accepted) and quantization.int8_share > 0
         notes = {
-            METADATA_KEY: gate.to_dict(),
+            METADATA_KEY: verdict.to_dict(),
             CALIBRATION_KEY: {'method': quantization.method, **calibration.to_dict()},
         }
         for key, value in notes.items():
@@ -172,7 +195,7 @@ def _gate(
     floats: AnyPipeline,
     calibration: Calibration,
     on_progress: Callable[[str, float], None],
-) -> Callable[[AnyPipeline], Comparison]:
+) -> tuple[AccuracyGate | AgreementGate, Claim]:
     """Run the floats now, so that mistakes show early; gives what judges the model in INT8."""
     reference = _of(on_progress, 'run the float model')
     gate: AccuracyGate | AgreementGate
@@ -190,8 +213,14 @@ def _gate(
     else:
         gate = AgreementGate(floats, calibration.held_out, reference)
         measured_on = f'frames of {calibration.source} that were held out'
-    claim = Claim(arguments.target, measured_on, sha256(arguments.model), warnings)
-    return lambda int8: gate.judge(int8, claim, _of(on_progress, 'compare INT8 with it'))
+    return gate, Claim(arguments.target, measured_on, sha256(arguments.model), warnings)
+
+
+def _pictures(arguments: argparse.Namespace) -> str:
+    """What an accuracy depends on besides the model."""
+    dataset = CocoDataset(arguments.eval, arguments.images)
+    asked = (sha256(arguments.eval), arguments.labels, [sha256(p.path) for p in dataset.pictures])
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
 def _of_tries(refused: int, passed: bool) -> tuple[str, ...]:
@@ -210,6 +239,16 @@ def _question(model: onnx.ModelProto, spec: ModelSpec, calibration: Calibration)
     network = hashlib.sha256(model.SerializeToString()).hexdigest()
     asked = (network, spec.to_dict(), calibration.sha256, versions())
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder and those that it is in; the ones that were not there."""
+    missing = [f for f in (folder, *folder.parents) if not f.exists()][::-1]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"'{folder}' cannot be made: {error.strerror}") from None
+    return missing
 
 
 def _scratch(folder: Path) -> TemporaryDirectory[str]:
