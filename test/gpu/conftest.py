@@ -19,8 +19,6 @@ from trt_perception.runtime.cuda.device import CudaDevice
 ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / 'test'), str(ROOT / 'examples' / 'custom_decoder')]
 
-WAREHOUSE = ROOT / 'resource' / 'models' / 'warehouse.onnx'
-
 
 @pytest.fixture(scope='session')
 def device() -> Iterator[CudaDevice]:

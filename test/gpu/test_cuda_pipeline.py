@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import WAREHOUSE
+from machine import WAREHOUSE
 
 from trt_perception.build.agreement import agreement
 from trt_perception.core import Detections, Frame, Region, Selection

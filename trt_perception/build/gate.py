@@ -107,7 +107,7 @@ class AccuracyGate:
         found = {p.id: self._floats.found[p.id] for p in self._few.pictures}
         self.sampled = self._few.score(found, self._floats.classes).map
 
-    def sample(self, int8: Pipeline, on_progress: Progress = lambda share: None) -> float:
+    def sample(self, int8: AnyPipeline, on_progress: Progress = lambda share: None) -> float:
         """mAP50-95 on a few of the pictures: to be shown, where judging would take too long."""
         counter = _counter(self._few.pictures, on_progress)
         return evaluate(int8, self._few, on_picture=counter).accuracy.map

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -201,4 +202,4 @@ class Lane:
 
 
 def _bytes(tensor: TensorInfo) -> int:
-    return int(np.prod([n or 0 for n in tensor.shape], dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
+    return math.prod(n or 0 for n in tensor.shape) * np.dtype(tensor.dtype).itemsize

@@ -68,7 +68,7 @@ class PinnedArena:
         self._offsets, self.size = _cut(sizes)
         self.host, device = scope.allocate_pinned(self.size)
         self.addresses = {name: device + offset for name, offset in self._offsets.items()}
-        self._bytes = (ctypes.c_uint8 * self.size).from_address(self.host)
+        self._bytes = memoryview((ctypes.c_uint8 * self.size).from_address(self.host)).cast('B')
 
     def view(self, name: str, dtype: DTypeLike, count: int) -> NDArray[Any]:
         """A buffer as an array, valid until its scope is closed."""

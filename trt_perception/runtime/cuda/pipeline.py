@@ -123,8 +123,8 @@ class CudaPipeline:
         with self._lock:
             if not self._free:
                 raise EngineError(
-                    f'all {len(self._lanes)} lanes are taken; open the pipeline with more, or finish'
-                    ' a frame first'
+                    f'all {len(self._lanes)} lanes are taken; open the pipeline with more, or'
+                    ' finish a frame first'
                 )
             # Cameras of several sizes: a lane that has seen this size needs no new graph.
             for lane in self._free:
