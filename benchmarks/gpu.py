@@ -81,11 +81,10 @@ class Replays:
     """A network captured without anything around it, once for each lane."""
 
     def __init__(self, engine: Path, lanes: int) -> None:
+        from trt_perception.runtime.cuda import driver
         from trt_perception.runtime.cuda.device import CudaDevice
         from trt_perception.runtime.cuda.driver import call
         from trt_perception.runtime.cuda.memory import DeviceArena
-
-        from trt_perception.runtime.cuda import driver
         from trt_perception.runtime.model_file import engine_spec
         from trt_perception.runtime.tensorrt.plan import load_plan
 
@@ -169,11 +168,10 @@ def engine_part(given: argparse.Namespace) -> dict[str, Any]:
 
 def pipeline_part(given: argparse.Namespace) -> dict[str, Any]:
     """One camera, each frame waited for."""
-    from trt_perception.runtime.cuda.pipeline import open_engine
-
     from trt_perception.core import Selection
     from trt_perception.replay.benchmark.measure import Camera, driver_calls
     from trt_perception.replay.benchmark.result import merged
+    from trt_perception.runtime.cuda.pipeline import open_engine
 
     found: dict[str, Any] = {}
     for memory in ('pinned', 'pageable'):
@@ -201,10 +199,9 @@ def pipeline_part(given: argparse.Namespace) -> dict[str, Any]:
 
 def cameras_part(given: argparse.Namespace) -> dict[str, Any]:
     """Frames a second of many cameras, from pinned memory."""
-    from trt_perception.runtime.cuda.pipeline import open_engine
-
     from trt_perception.core import Selection
     from trt_perception.replay.benchmark.measure import Camera, measure
+    from trt_perception.runtime.cuda.pipeline import open_engine
 
     frame = picture(given)
     found: dict[str, Any] = {'threads': {}, 'one thread': {}}
@@ -245,12 +242,11 @@ def cameras_part(given: argparse.Namespace) -> dict[str, Any]:
 
 def preprocess_part(given: argparse.Namespace) -> dict[str, Any]:
     """Microseconds of the kernel, and of a copy of as many bytes as it must move."""
+    from trt_perception.core import place
     from trt_perception.runtime.cuda.device import CudaDevice
     from trt_perception.runtime.cuda.kernels import Kernels
     from trt_perception.runtime.cuda.memory import DeviceArena, PinnedArena
     from trt_perception.runtime.cuda.preprocess import level_tables, preprocess_launch
-
-    from trt_perception.core import place
     from trt_perception.runtime.model_file import load_spec
 
     device = CudaDevice()
@@ -311,9 +307,8 @@ def _gpu_seconds(scope: Any, stream: Any, launch: Callable[[int], Any], count: i
 
     All are captured into one graph: launched one by one, short ones would wait for the host.
     """
-    from trt_perception.runtime.cuda.driver import call
-
     from trt_perception.runtime.cuda import driver
+    from trt_perception.runtime.cuda.driver import call
 
     launch(0)
     call('cuStreamSynchronize', stream)
@@ -349,11 +344,10 @@ def _copy_bandwidth(scope: Any, stream: Any, size: int = 1 << 30) -> float:
 
 def cycles_part(given: argparse.Namespace) -> dict[str, Any]:
     """What the process and the GPU hold more after many cycles than after the first tenth."""
+    from trt_perception.core import Selection
     from trt_perception.runtime.cuda.device import CudaDevice
     from trt_perception.runtime.cuda.memory import DeviceArena, PinnedArena
     from trt_perception.runtime.cuda.pipeline import open_engine
-
-    from trt_perception.core import Selection
     from trt_perception.runtime.machine import process_memory
 
     holder = CudaDevice()  # keeps the context, so that it is not made anew ten thousand times

@@ -29,9 +29,7 @@ def device() -> Iterator[CudaDevice]:
 
 
 @pytest.fixture(scope='session')
-def engine_of(
-    tmp_path_factory: pytest.TempPathFactory, device: CudaDevice
-) -> Callable[..., Path]:
+def engine_of(tmp_path_factory: pytest.TempPathFactory, device: CudaDevice) -> Callable[..., Path]:
     """Builds the engine of a model, once for each precision."""
     cache = EngineCache(tmp_path_factory.mktemp('engines'))
 

@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-
 from decode_cases import LAYOUTS, compare, placements, random_outputs, spec_of
 from machine import Gpu
 from preprocess_cases import ENCODING_NAMES, levels_apart, random_frame
@@ -25,7 +21,7 @@ from trt_perception.runtime.cuda.launch import Launch
 class Counting(Gpu):
     """A GPU that counts."""
 
-    launched: Counter[str] = Counter()
+    launched: ClassVar[Counter[str]] = Counter()
 
     def run(self, launches: Sequence[Launch]) -> None:
         """As of the GPU."""

@@ -94,9 +94,7 @@ def add_foreign_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(module, 'decoders', lambda: found)
 
 
-def test_shipped_model_agrees_with_the_host(
-    pipeline: CudaPipeline, pictures: list[Frame]
-) -> None:
+def test_shipped_model_agrees_with_the_host(pipeline: CudaPipeline, pictures: list[Frame]) -> None:
     host = open_pipeline(WAREHOUSE)
     for frame in pictures:
         expected = host(frame, Selection()).detections
@@ -188,9 +186,7 @@ def test_sizes_regions_and_thresholds_change_from_frame_to_frame(
 
 
 @pytest.mark.parametrize('encoding', ['jpeg', 'png', 'rgb8', 'mono8', 'nv12', 'bayer_rggb8'])
-def test_other_encodings(
-    pipeline: CudaPipeline, pictures: list[Frame], encoding: str
-) -> None:
+def test_other_encodings(pipeline: CudaPipeline, pictures: list[Frame], encoding: str) -> None:
     host = open_pipeline(WAREHOUSE)
     for picture in pictures[:4]:
         frame = encoded(picture.pixels(), encoding)

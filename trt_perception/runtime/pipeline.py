@@ -95,9 +95,7 @@ class Pipeline:
                 outputs = self.engine.infer(self._inputs(tensor))
             inferred = perf_counter_ns()
             with stage('decode'):
-                detections = detections_of(
-                    self._decoder, outputs, self.spec, geometry, selection
-                )
+                detections = detections_of(self._decoder, outputs, self.spec, geometry, selection)
             times = StageTimes(prepared - start, inferred - prepared, perf_counter_ns() - inferred)
         return Result(detections, times)
 

@@ -145,9 +145,7 @@ class _OnHost:
         counts = [math.prod(o.shape) for o in outputs]
         sizes = [n * np.dtype(o.dtype).itemsize for n, o in zip(counts, outputs, strict=True)]
         names = [str(index) for index in range(len(outputs))]
-        pinned = PinnedArena(
-            scope, dict(zip(names, sizes, strict=True)) | {'stamps': 8 * _STAMPS}
-        )
+        pinned = PinnedArena(scope, dict(zip(names, sizes, strict=True)) | {'stamps': 8 * _STAMPS})
         self._times = pinned.view('stamps', np.uint64, _STAMPS)
         self._outputs: list[NDArray[Any]] = [
             pinned.view(name, o.dtype, count).reshape(o.shape)
@@ -165,9 +163,7 @@ class _OnHost:
 
     def read(self, geometry: Geometry, selection: Selection) -> Decoded:
         begun = perf_counter_ns()
-        detections = detections_of(
-            self._decoder, self._outputs, self._spec, geometry, selection
-        )
+        detections = detections_of(self._decoder, self._outputs, self._spec, geometry, selection)
         begin, end = int(self._times[0]), int(self._times[1])
         # The network's end shows on no clock here; it is in the time that the caller waits.
         return Decoded(detections, 0, end - begin, 0, perf_counter_ns() - begun)

@@ -182,9 +182,7 @@ def open_engine(
         spec = engine_spec(engine, loaded.signature, plan.manifest.spec, labels)
         kernels = Kernels(scope)
         decoder = decoders()[spec.layout]
-        made = [
-            Lane(gpu, kernels, loaded, spec, decoder, priority=priority) for _ in range(lanes)
-        ]
+        made = [Lane(gpu, kernels, loaded, spec, decoder, priority=priority) for _ in range(lanes)]
         precision = plan.manifest.precision or 'unknown precision'
         info = EngineInfo(str(library()), gpu.name, _PRECISIONS.get(precision, precision))
         pipeline = CudaPipeline(gpu, spec, made, info)

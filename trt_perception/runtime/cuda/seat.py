@@ -118,9 +118,7 @@ class Seat:
         wanted = (frame.width, frame.height, region)
         if self._placed is None or self._placed[0] != wanted:
             spec = self._spec
-            placed = place(
-                frame.width, frame.height, spec.width, spec.height, spec.resize, region
-            )
+            placed = place(frame.width, frame.height, spec.width, spec.height, spec.resize, region)
             self._placed = wanted, placed
         return self._placed[1]
 

@@ -146,9 +146,7 @@ class ExecutionContext:
             )
         return result
 
-    def _set_shape(
-        self, name: str, shape: list[int], batch: int, spec: ModelSpec | None
-    ) -> None:
+    def _set_shape(self, name: str, shape: list[int], batch: int, spec: ModelSpec | None) -> None:
         if spec is not None and name == spec.input_name:
             wanted = [batch, 3, spec.height, spec.width]
         else:
