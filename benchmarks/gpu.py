@@ -245,8 +245,12 @@ def preprocess_part(given: argparse.Namespace) -> dict[str, Any]:
     from trt_perception.core import place
     from trt_perception.runtime.cuda.device import CudaDevice
     from trt_perception.runtime.cuda.kernels import Kernels
-    from trt_perception.runtime.cuda.memory import DeviceArena, PinnedArena
-    from trt_perception.runtime.cuda.preprocess import level_tables, preprocess_launch
+    from trt_perception.runtime.cuda.memory import DeviceArena
+    from trt_perception.runtime.cuda.preprocess import (
+        level_tables,
+        preprocess_launch,
+        rows_read,
+    )
     from trt_perception.runtime.model_file import load_spec
 
     device = CudaDevice()
@@ -269,12 +273,12 @@ def preprocess_part(given: argparse.Namespace) -> dict[str, Any]:
         )
         arena.fill('tables', tables)
         arena.fill('stamps', np.zeros(4, np.uint64))
-        slots = PinnedArena(scope, {f'slot {k}': 8 for k in range(copies)})
+        slots = DeviceArena(scope, {f'slot {k}': 8 for k in range(copies)})
         geometry = place(width, height, spec.width, spec.height, spec.resize)
         launches = []
         for k in range(copies):
             arena.fill(f'image {k}', frame.data)
-            slots.view(f'slot {k}', np.uint64, 1)[0] = arena.addresses[f'image {k}']
+            slots.fill(f'slot {k}', np.array([arena.addresses[f'image {k}']], np.uint64))
             launches.append(
                 preprocess_launch(
                     spec, geometry, frame.encoding, frame.step,
@@ -287,9 +291,7 @@ def preprocess_part(given: argparse.Namespace) -> dict[str, Any]:
         each = _gpu_seconds(
             scope, stream, lambda n, given=launches: kernels.launch(given[n % len(given)], stream)
         )
-        # Rows that bilinear interpolation reads: two for each that it makes, if so many are there.
-        rows = min(height, 2 * geometry.height)
-        least = rows * width * 3 + tensor
+        least = len(rows_read(geometry, frame.encoding)) * frame.step + tensor
         found['sizes'][f'{width}x{height}'] = {
             'us': round(1e6 * each, 2),
             'bytes_of_image': frame.data.nbytes,

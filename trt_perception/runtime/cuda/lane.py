@@ -18,6 +18,7 @@ from trt_perception.runtime.cuda.device import CudaDevice
 from trt_perception.runtime.cuda.driver import CudaError, call
 from trt_perception.runtime.cuda.kernels import Kernels
 from trt_perception.runtime.cuda.memory import DeviceArena
+from trt_perception.runtime.cuda.pause import Pause
 from trt_perception.runtime.cuda.preprocess import level_tables
 from trt_perception.runtime.cuda.seat import Look, Seat
 from trt_perception.runtime.engine import EngineError
@@ -68,6 +69,7 @@ class Lane:
         self._graph_scope = device.scope()
         self._graph: Any = None
         self._capturable = True
+        self._pause = Pause()
         try:
             self._stream = self._scope.stream(priority)
             self._done = self._scope.event()
@@ -96,13 +98,15 @@ class Lane:
         self._device.bind()
         with stage('upload'):
             look = tuple(
-                seat.accept(frame, selection, self._stream)
+                seat.accept(frame, selection)
                 for seat, frame in zip(self._seats, frames, strict=True)
             )
         with stage('launch'):
             if look == self.look and self._graph is not None:
                 call('cuGraphLaunch', self._graph, self._stream)
+                self._pause.begin()
                 return
+            self._pause.begin()
             # TensorRT allocates with the first run of a context, which no graph may hold.
             self._enqueue(0)
             if look != self.look:
@@ -119,9 +123,12 @@ class Lane:
         """
         self._device.bind()
         with stage('wait'):
+            self._pause.sleep()
             call('cuEventSynchronize', self._done)
         with stage('read'):
-            return [seat.result() for seat in self._seats]
+            results = [seat.result() for seat in self._seats]
+        self._pause.learn(max(seat.took for seat in self._seats))
+        return results
 
     def close(self) -> None:
         """Free everything, after what is under way. Safe to call twice."""

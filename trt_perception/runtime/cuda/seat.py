@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from trt_perception.core import Frame, Geometry, ModelSpec, Region, Selection, place
 from trt_perception.runtime.cuda.decoding import Decoding
 from trt_perception.runtime.cuda.device import Scope
-from trt_perception.runtime.cuda.driver import call
 from trt_perception.runtime.cuda.kernels import Kernels
-from trt_perception.runtime.cuda.memory import DeviceArena, PinnedArena
-from trt_perception.runtime.cuda.preprocess import preprocess_launch
+from trt_perception.runtime.cuda.memory import PinnedArena
+from trt_perception.runtime.cuda.preprocess import preprocess_launch, strides_read
 from trt_perception.runtime.host.color import to_bgr
 from trt_perception.runtime.pipeline import Result, StageTimes
 
@@ -30,7 +29,11 @@ class Look(NamedTuple):
 
 
 class Seat:
-    """The buffers of one image, and the launches on either side of the network that use them."""
+    """The buffers of one image, and the launches on either side of the network that use them.
+
+    Attributes:
+        took: nanoseconds that the last image was on the GPU.
+    """
 
     def __init__(
         self, scope: Scope, spec: ModelSpec, decoding: Decoding, tables: int, tensor: int
@@ -55,8 +58,9 @@ class Seat:
         self._frame: Frame | None = None
         self._look: Look | None = None
         self._arrival = 0
+        self.took = 0
 
-    def accept(self, frame: Frame, selection: Selection, stream: Any) -> Look:
+    def accept(self, frame: Frame, selection: Selection) -> Look:
         """Bring an image to where the GPU reads it.
 
         Returns:
@@ -70,7 +74,7 @@ class Seat:
             frame = Frame.from_array(to_bgr(frame), 'bgr8')
         geometry = self._place(frame, selection.region)
         self._frame = frame  # its pixels must stay until the GPU has read them
-        self._source[0] = self._room.reach(frame, stream)
+        self._source[0] = self._room.reach(frame, geometry)
         self._look = Look(geometry, frame.encoding, frame.step, selection)
         self._arrival = perf_counter_ns() - begun
         return self._look
@@ -107,6 +111,7 @@ class Seat:
         begun = perf_counter_ns()
         decoded = self._decoding.read(look.geometry, look.selection)
         self._frame = None
+        self.took = decoded.preprocess + decoded.infer + decoded.decode
         times = StageTimes(
             self._arrival + decoded.preprocess,
             decoded.infer,
@@ -129,41 +134,47 @@ class _Room:
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self._images: Scope | None = None
-        self._staging: PinnedArena | None = None
-        self._copy: DeviceArena | None = None
         self._view: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._address = 0
+        self._wanted: tuple[Geometry, str] | None = None
+        self._rows: list[slice] | None = None
 
-    def reach(self, frame: Frame, stream: Any) -> int:
+    def reach(self, frame: Frame, geometry: Geometry) -> int:
         """The device address of an image's first byte.
 
-        One in memory of ours stays where it is. Another is copied once: an asynchronous copy from
-        memory that is not pinned would make the driver do the same, and wait.
+        The GPU reads pinned memory in place, across the bus where it has a memory of its own: it
+        needs each byte once, and few of them. Other memory is copied to such, the rows that are
+        read.
         """
-        device = self._scope.device
         data = frame.data
         host = int(data.__array_interface__['data'][0])
-        reached = device.reach(host, data.nbytes)
+        reached = self._scope.device.reach(host, data.nbytes)
         if reached is None:
             if data.nbytes > self._view.size:
                 self._grow(data.nbytes)
-            assert self._staging is not None
+            self._copy(frame, geometry)
+            reached = self._address
+        return reached
+
+    def _copy(self, frame: Frame, geometry: Geometry) -> None:
+        wanted = (geometry, frame.encoding)
+        if self._wanted != wanted:
+            self._wanted, self._rows = wanted, strides_read(*wanted)
+        data = frame.data
+        whole = data.nbytes // frame.step
+        if self._rows is None or whole < frame.height:  # the last row may end without its padding
             np.copyto(self._view[: data.nbytes], data)
-            host, reached = self._staging.host, self._staging.addresses['image']
-        if device.integrated:
-            return reached
-        if self._copy is None or data.nbytes > self._copy.size:
-            self._grow(data.nbytes)
-            return self.reach(frame, stream)
-        copy = self._copy.addresses['image']
-        call('cuMemcpyHtoDAsync', copy, host, data.nbytes, stream)
-        return copy
+            return
+        size = whole * frame.step
+        source = data[:size].reshape(whole, frame.step)
+        target = self._view[:size].reshape(whole, frame.step)
+        for rows in self._rows:
+            target[rows] = source[rows]
 
     def _grow(self, size: int) -> None:
         if self._images is not None:
             self._images.close()
-        self._images = self._scope.device.scope()
-        self._scope.own(self._images)
-        self._staging = PinnedArena(self._images, {'image': size})
-        self._view = self._staging.view('image', np.uint8, size)
-        if not self._scope.device.integrated:
-            self._copy = DeviceArena(self._images, {'image': size})
+        self._images = self._scope.part()
+        arena = PinnedArena(self._images, {'image': size})
+        self._view = arena.view('image', np.uint8, size)
+        self._address = arena.addresses['image']
