@@ -45,7 +45,7 @@ class TensorRtEngine:
                 f"engine '{path}', made by {made_by(plan.data)}, does not run with {library()}"
                 f' here: {self._log.why()}; build it on this machine'
             )
-        self._config = _shared_kernels(self._engine)
+        self._config, self._kernels = _shared_kernels(self._engine)
         self._contexts: list[ExecutionContext] = []
         self.signature = self._read_signature(plan.metadata)
 
@@ -69,7 +69,7 @@ class TensorRtEngine:
         while self._contexts:
             self._contexts.pop().close()
         # In this order: an engine must not outlive its runtime.
-        self._config = None
+        self._config = self._kernels = None
         self._engine = None
         self._runtime = None
 
@@ -176,16 +176,20 @@ class ExecutionContext:
         return TensorInfo(name, _numpy_name(engine.get_tensor_dtype(name), name, self._path), shape)
 
 
-def _shared_kernels(engine: Any) -> Any:
+def _shared_kernels(engine: Any) -> tuple[Any, Any]:
     """What makes TensorRT-RTX compile kernels once and not for each context; None for TensorRT.
 
     TensorRT-RTX compiles on the device, for seconds, with the first context.
+
+    Returns:
+        The settings of a context and what they share, which they do not keep alive.
     """
     if not library().is_rtx:
-        return None
+        return None, None
     config = engine.create_runtime_config()
-    config.set_runtime_cache(config.create_runtime_cache())
-    return config
+    kernels = config.create_runtime_cache()
+    config.set_runtime_cache(kernels)
+    return config, kernels
 
 
 def _numpy_name(dtype: Any, name: str, path: Path) -> str:
