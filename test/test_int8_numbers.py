@@ -262,8 +262,8 @@ def test_a_division_behind_relu_is_the_convolutions_own() -> None:
         folded = fold_divisions(unfolded)
         divided = [n.name for n in folded.graph.node if n.op_type == 'Mul']
         assert divided == ['r1/divide']
-        # Rounding to an even step may fall to the other side.
-        assert signal_to_noise(unfolded, folded) > 1e3
+        # What rounds to one side here may round to the other there.
+        assert (run(folded) - run(unfolded)).var() < 1e-3 * run(unfolded).var()
     assert signal_to_noise(seen.model, all_int8(seen, plan)) > 100
 
 

@@ -11,6 +11,7 @@ import onnx
 from trt_perception.build.calibration import FEW
 from trt_perception.build.quantization.bench import Bench
 from trt_perception.build.quantization.graph import prepare
+from trt_perception.build.quantization.layers import inside_bodies
 from trt_perception.build.quantization.local import correct_biases, local_errors
 from trt_perception.build.quantization.measurements import Measurements
 from trt_perception.build.quantization.mixing import (
@@ -92,6 +93,7 @@ def quantize(
         _report(network, scalings, costs, set(point.floats)),
         tuple(mixtures.curve),
         accuracy and accuracy.floats,
+        tuple(inside_bodies(model.graph)),
     )
 
 
