@@ -55,7 +55,7 @@ def _integer(
     steps: list[onnx.NodeProto] = []
     factors = [first.input[0], second_input]
     if node.op_type == 'Conv':
-        factors = _unsigned(graph, name, *factors, steps)
+        factors = _unsigned(graph, name, first.input[0], second_input, steps)
     product = helper.make_node(
         _INTEGER[node.op_type], factors, [f'{name}/int32'], f'{name}/product'
     )

@@ -92,7 +92,8 @@ class ExecutionContext:
         self._context: Any = self._checked(
             'create_execution_context', engine.create_execution_context
         )
-        inputs, outputs = [], []
+        inputs: list[str] = []
+        outputs: list[str] = []
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)
             output = engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT
@@ -167,8 +168,9 @@ class ExecutionContext:
 
 
 def _numpy_name(dtype: Any, name: str, path: Path) -> str:
+    in_numpy: Callable[[Any], Any] = trt.nptype  # without types of its own
     try:
-        return np.dtype(trt.nptype(dtype)).name
+        return np.dtype(in_numpy(dtype)).name
     except (TypeError, KeyError):  # BF16, FP8 and the like
         raise EngineError(
             f"engine '{path}': tensor '{name}' is of type {dtype}; build it with float32 or float16"
