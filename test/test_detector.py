@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 from pathlib import Path
@@ -286,6 +287,18 @@ def test_an_inference_that_fails(world: World, two: Path, monkeypatch: pytest.Mo
     assert status.message == 'inference failed: division by zero'
     robot.answer(camera, picture())
     assert robot.until_counted(received=2)['failed'] == 1
+
+
+def test_the_next_node_of_this_name_is_heard(world: World) -> None:
+    """A late end of the one before would take /rosout away from it."""
+    log = world.log()
+    before = Robot(world, '', autostart=False)
+    world.remove(before.node)
+    robot = Robot(world, '', autostart=False)
+    del before
+    gc.collect()
+    robot.node.get_logger().info('here I am')
+    world.until(lambda: any(m.msg == 'here I am' for m in log))
 
 
 def test_candidates_over_the_limit_are_counted(
