@@ -28,6 +28,7 @@ class FakeGpu:
         refuses: why it loads no engine; '' if it does.
         loads: while it is not set, an engine that is opened keeps one waiting.
         opened, closed: the engines' files.
+        lanes: of each that was opened.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,17 +42,24 @@ class FakeGpu:
         self.loads.set()
         self.opened: list[Path] = []
         self.closed: list[Path] = []
+        self.lanes: list[int] = []
 
     def why_absent(self) -> str:
         return self.absent
 
     def open_engine(
-        self, engine: Path, *, labels: str = '', accept_failed_gate: bool = False, **more: Any
+        self,
+        engine: Path,
+        *,
+        labels: str = '',
+        accept_failed_gate: bool = False,
+        lanes: int = 1,
     ) -> OnFakeGpu:
         manifest = load_plan(engine).manifest
         if manifest.gate_passed is False and not accept_failed_gate:
             raise GateError(f"engine '{engine}' failed its gate")
         self.opened.append(engine)
+        self.lanes.append(lanes)
         assert self.loads.wait(120)
         if self.refuses:
             raise EngineError(self.refuses)
@@ -66,11 +74,13 @@ class OnFakeGpu:
         model = Path(manifest.model['path'])
         self._pipeline = open_pipeline(model, labels=labels, threads=1, accept_failed_gate=True)
         self._gpu, self._path = gpu, engine
+        self._lock = threading.Lock()  # cameras that have a lane each call at once
         self.spec = manifest.spec
         self.info = EngineInfo(manifest.library, NAME, manifest.precision)
 
     def __call__(self, frame: Frame, selection: Selection) -> Result:
-        return self._pipeline(frame, selection)
+        with self._lock:
+            return self._pipeline(frame, selection)
 
     def warm_up(self) -> None:
         self._pipeline.warm_up()

@@ -34,7 +34,8 @@ def run(*args: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def report(path: Path, *args: str) -> dict[str, Any]:
     constant_detector(path / 'm.onnx', [[0, 0, 20, 20], [30, 30, 60, 60]], [0.9, 0.8], [1, 0])
-    done = run('--model', 'm.onnx', '--seconds', '1', '--json', '-', *args, cwd=path)
+    given = ('--model', 'm.onnx', '--backend', 'onnxruntime', '--seconds', '1', '--json', '-')
+    done = run(*given, *args, cwd=path)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -50,7 +51,7 @@ def test_every_figure_is_there_and_they_agree(tmp_path):
         'picture': 'noise',
     }  # fmt: skip
     assert found['ran']['backend'].startswith('ONNX Runtime')
-    assert found['chosen'] == 'no engine is given'
+    assert found['chosen'] == 'backend is onnxruntime'
     assert found['detections_per_frame'] == 2
     cameras = found['cameras']
     assert len(cameras) == 2 and all(camera['frames'] > 0 for camera in cameras)
@@ -73,8 +74,8 @@ def test_every_figure_is_there_and_they_agree(tmp_path):
 def test_table_plot_and_file(tmp_path):
     constant_detector(tmp_path / 'm.onnx')
     done = run(
-        '--model', 'm.onnx', '--seconds', '1', '--image-size', '64x48', '--json', 'r.json',
-        '--plot', 'r.svg', cwd=tmp_path,
+        '--model', 'm.onnx', '--backend', 'onnxruntime', '--seconds', '1', '--image-size', '64x48',
+        '--json', 'r.json', '--plot', 'r.svg', cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
@@ -101,7 +102,9 @@ def test_table_plot_and_file(tmp_path):
         (['--cameras', '0'], "'0' is not a whole number of 1 to 64"),
         (['--seconds', '0'], "'0' is not a whole number of 1 to 86400"),
         (['--memory', 'pinned'], 'memory pinned is for a GPU'),
-        (['--backend', 'tensorrt'], "backend 'tensorrt' runs an engine: give one with --engine"),
+        (['--engine', 'm.onnx'], "engine 'm.onnx' does not end in .engine; give an ONNX file as"),
+        (['--engine', 'm.engine'], "is a TensorRT engine, which backend 'onnxruntime' cannot run"),
+        (['--backend', 'fast'], "backend 'fast' is not one of auto, onnxruntime, tensorrt"),
         (['--plot', 'r.png'], "'r.png' does not end in .svg"),
         (['--json', 'no/r.json'], "there is no folder 'no'"),
         (['--input', 'no.mp4'], "input 'no.mp4' does not exist"),
@@ -110,7 +113,7 @@ def test_table_plot_and_file(tmp_path):
 )
 def test_what_is_wrong_is_told_in_one_line(tmp_path, args, said):
     constant_detector(tmp_path / 'm.onnx')
-    done = run('--model', 'm.onnx', *args, cwd=tmp_path)
+    done = run('--model', 'm.onnx', '--backend', 'onnxruntime', *args, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, '')
     line = done.stderr.splitlines()[-1]
     assert 'error: ' in line and said in line

@@ -65,6 +65,31 @@ def test_a_file_that_is_an_engine(given: list[str], gpu: FakeGpu, capsys) -> Non
     assert "which backend 'onnxruntime' cannot run" in capsys.readouterr().err
 
 
+def test_benchmark(given: list[str], gpu: FakeGpu, capsys) -> None:
+    """It builds the engine, or takes one, with a lane for each camera; else it says why not."""
+    command = ['benchmark', '--image-size', '64x48', '--seconds', '1', '--json', 'out.json']
+    assert main([*command, '--model', 'm.onnx', '--cameras', '2']) == 0
+    assert 'building m.onnx' in capsys.readouterr().err
+    told = report()
+    (entry,) = EngineCache().entries()
+    assert (told['ran']['device'], told['ran']['precision']) == (NAME, 'fp16')
+    assert told['chosen'] == 'backend is auto'
+    assert (told['model']['path'], told['engine']['path']) == ('m.onnx', str(entry.path))
+    assert (gpu.opened, gpu.closed, gpu.lanes) == ([entry.path], [entry.path], [2])
+    copy_engine(make_engine(request_for(Wish(Path('m.onnx'))), EngineCache()), Path('r.engine'))
+    assert main([*command, '--engine', 'r.engine']) == 0
+    assert gpu.opened[1:] == gpu.closed[1:] == [Path('r.engine')]
+    assert (report()['chosen'], report()['model']) == ('the model is an engine', None)
+    gpu.absent = 'no GPU'
+    assert main([*command, '--model', 'm.onnx']) == 0
+    assert report()['ran']['backend'].startswith('ONNX Runtime')
+    assert report()['engine'] is None
+    assert report()['chosen'] == 'TensorRT cannot run here: no GPU'
+    assert main([*command, '--model', 'm.onnx', '--engine', 'r.engine']) == 2
+    assert "engine 'r.engine' cannot run here: no GPU" in capsys.readouterr().err
+    assert len(gpu.opened) == 2
+
+
 def test_what_runs_is_told(given: list[str], gpu: FakeGpu, capsys) -> None:
     """Never ONNX Runtime in the place of TensorRT; with auto, and then with the reason."""
     gpu.absent = 'no GPU'

@@ -15,6 +15,7 @@ import pytest
 from cuda_on_cpu import KERNELS, Cpu, build
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pictures import refused_by_opencv
 from preprocess_cases import (
     ENCODING_NAMES,
     RESIZE_MODES,
@@ -26,7 +27,6 @@ from preprocess_cases import (
     spec_of,
     without_unread_rows,
 )
-from test_preprocess import refused_by_opencv
 
 from trt_perception.core import Frame, FrameError, Region, place
 from trt_perception.runtime.cuda.preprocess import preprocess_launch, rows_read

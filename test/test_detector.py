@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 from pathlib import Path
@@ -18,6 +19,7 @@ from vision_msgs.msg import LabelInfo, VisionInfo
 from world import LATEST, Camera, Robot, World, all_is_well, classes, picture
 
 from trt_perception.runtime.gate_result import METADATA_KEY, GateResult
+from trt_perception.runtime.pipeline import Pipeline
 
 
 @pytest.fixture
@@ -285,6 +287,33 @@ def test_an_inference_that_fails(world: World, two: Path, monkeypatch: pytest.Mo
     assert status.message == 'inference failed: division by zero'
     robot.answer(camera, picture())
     assert robot.until_counted(received=2)['failed'] == 1
+
+
+def test_the_next_node_of_this_name_is_heard(world: World) -> None:
+    """A late end of the one before would take /rosout away from it."""
+    log = world.log()
+    before = Robot(world, '', autostart=False)
+    world.remove(before.node)
+    robot = Robot(world, '', autostart=False)
+    del before
+    gc.collect()
+    robot.node.get_logger().info('here I am')
+    world.until(lambda: any(m.msg == 'here I am' for m in log))
+
+
+def test_candidates_over_the_limit_are_counted(
+    world: World, two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a GPU would tell of them."""
+    once = Pipeline.__call__
+    monkeypatch.setattr(
+        Pipeline, '__call__', lambda self, *given: once(self, *given)._replace(dropped=21)
+    )
+    robot = Robot(world, two)
+    camera = Camera(world).until_heard()
+    for _ in range(2):
+        assert len(robot.answer(camera, picture()).detections) == 2
+    assert robot.until_counted(published=2)['candidates over the limit'] == 42
 
 
 def test_a_model_that_lost_too_much_in_int8_is_refused(world: World, two: Path) -> None:

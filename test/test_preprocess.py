@@ -1,110 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a camera's bytes to the network's input: the same colours, in the same places.
-
-The images are encoded here, from the formats' definitions, with nothing of the package or OpenCV;
-only JPEG and PNG are left to OpenCV's encoders.
-"""
+"""From a camera's bytes to the network's input: the same colours, in the same places."""
 
 from __future__ import annotations
 
-import dataclasses
-import struct
 import tracemalloc
-import zlib
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pictures import INSIDE, RAW, frame_of, grey, picture, refused_by_opencv, run, spec
 
-from trt_perception.core import Frame, FrameError, ModelSpec, Region, place
+from trt_perception.core import Frame, FrameError, Region, place
 from trt_perception.runtime.host.color import to_bgr
 from trt_perception.runtime.host.preprocess import HostPreprocessor
-
-PATCH = 16
-WIDTH, HEIGHT = 64, 48
-CORNERS = {
-    (0, 0): (200, 30, 40),
-    (0, 1): (20, 180, 60),
-    (1, 0): (30, 50, 210),
-    (1, 1): (220, 200, 30),
-}
-
-
-def picture() -> np.ndarray:
-    """(48, 64, 3) red, green, blue: a flat patch in each corner, a gradient elsewhere."""
-    x, y = np.meshgrid(np.linspace(0, 1, WIDTH), np.linspace(0, 1, HEIGHT))
-    rgb = np.stack((60 + 120 * x, 80 + 100 * y, 180 - 100 * x), axis=-1)
-    for (bottom, right), color in CORNERS.items():
-        rows = slice(HEIGHT - PATCH, None) if bottom else slice(PATCH)
-        columns = slice(WIDTH - PATCH, None) if right else slice(PATCH)
-        rgb[rows, columns] = color
-    return np.round(rgb).astype(np.uint8)
-
-
-# Well inside the patches and the gradient: chroma and Bayer colours are shared over edges.
-INSIDE = np.zeros((HEIGHT, WIDTH), bool)
-INSIDE[3:-3, PATCH + 3 : WIDTH - PATCH - 3] = True
-for _rows in (slice(PATCH - 3), slice(HEIGHT - PATCH + 3, None)):
-    for _columns in (slice(PATCH - 3), slice(WIDTH - PATCH + 3, None)):
-        INSIDE[_rows, _columns] = True
-
-
-def grey(rgb: np.ndarray) -> np.ndarray:
-    return rgb.astype(np.float64) @ (0.299, 0.587, 0.114)
-
-
-def yuv(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """ITU-R BT.601, luma 16..235 and chroma 16..240, as cameras give it."""
-    r, g, b = np.moveaxis(rgb.astype(np.float64) / 255, -1, 0)
-    luma = 16 + 65.481 * r + 128.553 * g + 24.966 * b
-    blue = 128 - 37.797 * r - 74.203 * g + 112 * b
-    red = 128 + 112 * r - 93.786 * g - 18.214 * b
-    return luma, blue, red
-
-
-def shared(chroma: np.ndarray, lines: int) -> np.ndarray:
-    """The mean of two neighbours, or of two by two."""
-    height, width = chroma.shape
-    return chroma.reshape(height // lines, lines, width // 2, 2).mean(axis=(1, 3))
-
-
-def encode(rgb: np.ndarray, encoding: str) -> np.ndarray:
-    """(rows, bytes) uint8 in one of the encodings of sensor_msgs."""
-    height, width = rgb.shape[:2]
-    alpha = np.random.default_rng(0).integers(0, 256, (height, width, 1), dtype=np.uint8)
-    if encoding == 'mono16':
-        return np.round(grey(rgb) * 257).astype('<u2').view(np.uint8)
-    if encoding.startswith('bayer'):
-        mosaic = np.zeros((height, width), np.uint8)
-        for i, color in enumerate(encoding[6:10]):
-            row, column = divmod(i, 2)
-            mosaic[row::2, column::2] = rgb[row::2, column::2, 'rgb'.index(color)]
-        return mosaic
-    if encoding in ('yuv422', 'yuv422_yuy2', 'nv12', 'nv21'):
-        lines = 2 if encoding.startswith('nv') else 1  # that share their chroma
-        luma, blue, red = yuv(rgb)
-        luma, blue, red = (
-            np.round(plane).astype(np.uint8)
-            for plane in (luma, shared(blue, lines), shared(red, lines))
-        )
-        if lines == 2:
-            pair = (blue, red) if encoding == 'nv12' else (red, blue)
-            return np.vstack((luma, np.stack(pair, axis=-1).reshape(height // 2, width)))
-        even, odd = luma[:, ::2], luma[:, 1::2]
-        order = (blue, even, red, odd) if encoding == 'yuv422' else (even, blue, odd, red)
-        return np.stack(order, axis=-1).reshape(height, 2 * width)
-    bgr = rgb[..., ::-1]
-    channels = {
-        'rgb8': [rgb],
-        'bgr8': [bgr],
-        'rgba8': [rgb, alpha],
-        'bgra8': [bgr, alpha],
-        'mono8': [np.round(grey(rgb)).astype(np.uint8)[..., None]],
-    }[encoding]
-    return np.concatenate(channels, axis=-1).reshape(height, -1)
-
 
 #: How far a colour may be off: only what the encoding itself rounds away.
 TOLERANCE = {
@@ -112,30 +21,6 @@ TOLERANCE = {
     'yuv422_yuy2': 4, 'nv12': 4, 'nv21': 4, 'bayer_rggb8': 4, 'bayer_bggr8': 4, 'bayer_gbrg8': 4,
     'bayer_grbg8': 4,
 }  # fmt: skip
-
-
-def frame_of(rgb: np.ndarray, encoding: str = 'rgb8', padding: int = 0) -> Frame:
-    """A frame whose rows are padded with what must not be seen."""
-    rows = encode(rgb, encoding)
-    junk = np.random.default_rng(1).integers(0, 256, (len(rows), padding), dtype=np.uint8)
-    data = np.hstack((rows, junk)).reshape(-1)[: rows.size + (len(rows) - 1) * padding]
-    data.flags.writeable = False  # as the bytes of a message may be
-    return Frame.checked(data, rgb.shape[1], rgb.shape[0], encoding, rows.shape[1] + padding)
-
-
-def spec(width: int = WIDTH, height: int = HEIGHT, **fields) -> ModelSpec:
-    base = ModelSpec('yolov8', 'images', width, height, 'float32', ('output0',), 1)
-    return dataclasses.replace(base, **fields)
-
-
-RAW = {'scale': 1.0, 'resize': 'stretch'}
-
-
-def run(frame: Frame, region: Region = Region(), **fields) -> np.ndarray:
-    """What the network is given, as (height, width, 3)."""
-    tensor, _ = HostPreprocessor(spec(**fields))(frame, region)
-    assert tensor.flags.c_contiguous
-    return tensor[0].transpose(1, 2, 0).copy()
 
 
 # Colours
@@ -261,11 +146,6 @@ SHAPES = [
 ]  # fmt: skip
 
 
-def refused_by_opencv(*sizes: tuple[int, int]) -> bool:
-    """OpenCV 4.5.4, of Ubuntu 22.04, takes and gives no colour image of one pixel."""
-    return cv2.__version__ == '4.5.4' and (1, 1) in sizes
-
-
 @pytest.mark.parametrize('size', SHAPES, ids=str)
 @pytest.mark.parametrize('resize', ['letterbox', 'letterbox_top_left', 'stretch'])
 def test_agrees_with_textbook_bilinear(size, resize):
@@ -372,104 +252,3 @@ def test_a_frame_costs_no_memory(encoding, dtype, size, region):
     finally:
         tracemalloc.stop()
     assert peak < 20_000  # one plane of the input is 102400 bytes
-
-
-# Compressed
-
-
-def compressed(image: np.ndarray, extension: str, *options: int) -> np.ndarray:
-    return cv2.imencode(extension, image, options)[1].reshape(-1)
-
-
-def with_orientation(jpeg: np.ndarray, orientation: int) -> np.ndarray:
-    """The JPEG with an EXIF note that it is to be turned."""
-    tag = struct.pack('<HHIHH', 0x0112, 3, 1, orientation, 0)
-    exif = b'Exif\0\0II*\0' + struct.pack('<I', 8) + struct.pack('<H', 1) + tag + bytes(4)
-    data = jpeg.tobytes()
-    segment = b'\xff\xe1' + struct.pack('>H', len(exif) + 2) + exif
-    return np.frombuffer(data[:2] + segment + data[2:], np.uint8)
-
-
-def test_png_is_exact():
-    rgb = picture()
-    frame = Frame.from_compressed(compressed(rgb[..., ::-1], '.png'))
-    assert (run(frame, **RAW) == rgb).all()
-
-
-def test_png_with_alpha_loses_it():
-    rgb = picture()
-    frame = Frame.from_compressed(compressed(encode(rgb, 'bgra8').reshape(48, 64, 4), '.png'))
-    assert (run(frame, **RAW) == rgb).all()
-
-
-def test_png_of_16_bits():
-    bgr = picture()[..., ::-1]
-    frame = Frame.from_compressed(compressed(bgr.astype(np.uint16) * 257, '.png'))
-    assert np.abs(run(frame, **RAW) - picture()).max() <= 1
-    deep = Frame.from_compressed(compressed(bgr[..., 0].astype(np.uint16) * 257, '.png'))
-    assert np.abs(run(deep, **RAW) - bgr[..., :1].astype(int)).max() <= 1
-
-
-def test_jpeg():
-    rgb = picture()
-    options = (cv2.IMWRITE_JPEG_QUALITY, 100)
-    given = run(Frame.from_compressed(compressed(rgb[..., ::-1], '.jpg', *options)), **RAW)
-    assert np.abs(given - rgb)[INSIDE].max() <= 4
-
-
-def test_jpeg_in_grey():
-    level = np.round(grey(picture())).astype(np.uint8)
-    options = (cv2.IMWRITE_JPEG_QUALITY, 100)
-    given = run(Frame.from_compressed(compressed(level, '.jpg', *options)), **RAW)
-    assert np.abs(given - level[..., None].astype(int)).max() <= 3
-    assert (given[..., 0] == given[..., 1]).all() and (given[..., 0] == given[..., 2]).all()
-
-
-@pytest.mark.parametrize('orientation', range(1, 9))
-def test_orientation_turns_nothing(orientation):
-    """Boxes are in the pixels as the camera published them."""
-    jpeg = compressed(picture()[..., ::-1], '.jpg')
-    turned = with_orientation(jpeg, orientation)
-    if orientation == 6:  # the note is one that OpenCV would follow
-        assert cv2.imdecode(turned, cv2.IMREAD_COLOR).shape[:2] == (WIDTH, HEIGHT)
-    plain, expected = HostPreprocessor(spec())(Frame.from_compressed(jpeg))
-    tensor, geometry = HostPreprocessor(spec())(Frame.from_compressed(turned))
-    assert geometry == expected
-    assert (geometry.source_width, geometry.source_height) == (WIDTH, HEIGHT)
-    assert (tensor == plain).all()
-
-
-def png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-
-
-def huge_png() -> np.ndarray:
-    """A file of a few bytes that claims 10 000 million pixels."""
-    header = struct.pack('>IIBBBBB', 100_000, 100_000, 8, 2, 0, 0, 0)
-    chunks = (b'IHDR', header), (b'IDAT', zlib.compress(b'0')), (b'IEND', b'')
-    return np.frombuffer(b'\x89PNG\r\n\x1a\n' + b''.join(png_chunk(*c) for c in chunks), np.uint8)
-
-
-def broken() -> dict[str, np.ndarray]:
-    png = compressed(picture(), '.png')
-    corrupt = png.copy()
-    corrupt[len(png) // 2] ^= 0xFF
-    jpeg = compressed(picture(), '.jpg').tobytes()
-    return {
-        'truncated png': png[: len(png) // 2],
-        'png signature alone': png[:8],
-        'corrupt png': corrupt,
-        'huge png': huge_png(),
-        'jpeg without frame': np.frombuffer(jpeg[:20] + b'\xff\xda\xff\xd9', np.uint8),
-    }
-
-
-@pytest.mark.parametrize('name', broken())
-def test_what_cannot_be_decoded_is_refused_and_the_next_frame_works(name):
-    preprocess = HostPreprocessor(spec())
-    with pytest.raises(FrameError) as caught:
-        preprocess(Frame.from_compressed(broken()[name]))
-    assert caught.value.kind == 'decode'
-    assert '\n' not in str(caught.value)
-    good = Frame.from_compressed(compressed(picture(), '.png'))
-    assert (preprocess(good)[0] == HostPreprocessor(spec())(good)[0]).all()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from trt_perception.health.statistics import FrameCounts, StageLatencies
 
-NAMES = (*FrameCounts.ARRIVALS, *FrameCounts.FATES)
+NAMES = (*FrameCounts.ARRIVALS, *FrameCounts.FATES, FrameCounts.OVER_LIMIT)
 
 
 def test_all_counters_are_there_from_the_start():

@@ -34,13 +34,16 @@ def build(source: Path, folder: Path) -> dict[str, Any]:
     library = main.with_suffix('.so')
     command = [
         compiler, '-std=c++17', '-O1', '-ffp-contract=off', '-fno-strict-aliasing', '-Wall',
-        '-Werror', '-Wno-unknown-pragmas', '-Wno-unused', '-shared', '-fPIC', f'-I{HERE}',
-        f'-I{KERNELS}', str(main), '-o', str(library),
+        '-Werror', '-Wno-unknown-pragmas', '-Wno-unused', '-U_FORTIFY_SOURCE', '-shared', '-fPIC',
+        f'-I{HERE}', f'-I{KERNELS}', str(main), '-o', str(library),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     loaded = ctypes.CDLL(str(library))
-    return {name: loaded[f'launch_{name}'] for name in names}
+    kernels = {name: loaded[f'launch_{name}'] for name in names}
+    for kernel in kernels.values():
+        kernel.restype = ctypes.c_char_p
+    return kernels
 
 
 class Cpu:
@@ -66,13 +69,16 @@ class Cpu:
     def run(self, launches: Sequence[Launch]) -> None:
         for launch in launches:
             three = ctypes.c_uint * 3
-            addresses = [ctypes.addressof(a) for a in launch.arguments]
-            self._kernels[launch.kernel](
+            number = len(launch.arguments)
+            wrong = self._kernels[launch.kernel](
                 three(*launch.grid),
                 three(*launch.block),
-                (ctypes.c_void_p * len(addresses))(*addresses),
+                (ctypes.c_void_p * number)(*map(ctypes.addressof, launch.arguments)),
+                (ctypes.c_size_t * number)(*map(ctypes.sizeof, launch.arguments)),
+                ctypes.c_size_t(number),
                 ctypes.c_uint(self.seed),
             )
+            assert not wrong, f'{launch.kernel}: {wrong.decode()}'
 
     def download(self, address: int, dtype: np.dtype) -> NDArray[Any]:
         return self._memory[address][: dtype.itemsize].copy().view(dtype).reshape(())

@@ -9,7 +9,8 @@
 
 #define __global__
 #define __device__
-#define __shared__ static
+#define __shared__ static  // and so in .bss, where nothing else is
+#define OWN static __attribute__((section(".data")))
 
 using std::max;
 using std::min;
@@ -18,10 +19,11 @@ struct Three {
   unsigned x, y, z;
 };
 
-static Three threadIdx, blockIdx, blockDim, gridDim;
+OWN Three threadIdx, blockIdx, blockDim, gridDim;
 
 // Let the other threads of the block come here too.
-static void __syncthreads();
+static void wait_at(int line);
+#define __syncthreads() wait_at(__LINE__)
 
 template <typename T>
 static T atomicAdd(T *at, T value) {

@@ -17,6 +17,7 @@ from decode_cases import (
     with_scores,
 )
 from machine import Gpu
+from pictures import refused_by_opencv
 from preprocess_cases import (
     ENCODING_NAMES,
     RESIZE_MODES,
@@ -26,7 +27,6 @@ from preprocess_cases import (
     without_unread_rows,
 )
 from preprocess_cases import spec_of as preprocess_spec
-from test_preprocess import refused_by_opencv
 
 from trt_perception.core import Region, Selection
 from trt_perception.runtime.cuda.decode import CAPACITY

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trt_perception.cli.arguments import whole
+from trt_perception.cli.opening import add_backend, find_engine
 from trt_perception.cli.progress import interruptible, phases
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ of each stage, frames a second, memory, the GPU's clock, temperature and power w
 read. Cameras send as fast as they are served. The command is the same on a desk and on a robot.
 
   trt-perception benchmark --model yolov8n.onnx
-  trt-perception benchmark --model yolov8n.onnx --engine yolov8n.engine --cameras 4 --json orin.json
+  trt-perception benchmark --engine yolov8n.engine --cameras 4 --json orin.json
+
+The model runs as the detector would run it: on a GPU with TensorRT, whose engine is taken from the
+cache or built first, else with ONNX Runtime; the reason is told.
 
 docs/profiling.md tells how to read the figures, and what stands in the JSON file.
 """
@@ -55,16 +59,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
-    add('--model', type=Path, metavar='FILE', help='ONNX file of the detector')
-    add('--engine', type=Path, metavar='FILE', help='TensorRT engine of it, to run on the GPU')
+    add('--model', type=Path, metavar='FILE', help='ONNX file of the detector, or engine')
+    add('--engine', type=Path, metavar='FILE', help='engine to run in the place of the model')
     add('--labels', default='', metavar='FILE', help='class names, where the model has none')
-    add(
-        '--backend',
-        default='auto',
-        choices=('auto', 'onnxruntime', 'tensorrt'),
-        help='what runs the network: auto takes TensorRT where an engine is given and a GPU is'
-        ' there (default: auto)',
-    )
+    add_backend(parser)
     add(
         '--image-size',
         type=_size,
@@ -132,8 +130,8 @@ def run(arguments: argparse.Namespace) -> int:
     frame = as_sent(picture, width, height, arguments.encoding)
     sensors = Sensors()
     with contextlib.ExitStack() as opened:
-        pipelines, reason = _open(arguments, opened)
-        info = getattr(pipelines[0], 'info', None) or pipelines[0].engine.info
+        pipelines, engine, reason = _open(arguments, opened)
+        info = pipelines[0].info
         cameras = [
             Camera(pipeline, frame, arguments.memory, f'camera {number}')
             for number, pipeline in enumerate(pipelines)
@@ -152,7 +150,7 @@ def run(arguments: argparse.Namespace) -> int:
                 cameras, info, image, arguments.seconds, on_step=on_step, sensors=sensors
             )
     now = datetime.datetime.now(datetime.timezone.utc)
-    files = {'model': arguments.model, 'engine': arguments.engine}
+    files = {'model': arguments.model, 'engine': engine}
     machine = describe_machine() | ({'driver': sensors.driver} if sensors.driver else {})
     report = {
         **result.to_dict(),
@@ -191,56 +189,49 @@ def _picture(path: Path | None) -> tuple[NDArray[np.uint8], str]:
     return to_bgr(next(iter(open_source(path).frames())).frame), path.name
 
 
-def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> tuple[list[Any], str]:
-    """A pipeline for each camera, closed with the stack; one with lanes stands for all of them."""
+def _open(
+    arguments: argparse.Namespace, opened: contextlib.ExitStack
+) -> tuple[list[Any], Path | None, str]:
+    """A pipeline for each camera, closed with the stack; the engine that runs, if any; and why.
+
+    One pipeline with a lane for each camera stands for all of them.
+    """
+    from trt_perception.build.engine.serving import Wish
     from trt_perception.runtime.engine import EngineError
     from trt_perception.runtime.pipeline import open_pipeline
+    from trt_perception.runtime.tensorrt.plan import is_engine
 
-    model, engine, backend = arguments.model, arguments.engine, arguments.backend
-    reason = f'backend is {backend}'
-    if engine and backend != 'onnxruntime':
-        from trt_perception.runtime.cuda.device import why_absent
-
-        why = why_absent()
-        if not why or backend == 'tensorrt' or model is None:
-            from trt_perception.runtime.cuda.pipeline import open_engine
-
-            pipeline = opened.enter_context(
-                contextlib.closing(
-                    open_engine(
-                        engine,
-                        labels=arguments.labels,
-                        accept_failed_gate=True,
-                        lanes=arguments.cameras,
-                    )
-                )
-            )
-            return [pipeline] * arguments.cameras, 'an engine is given'
-        reason = f'TensorRT cannot run here: {why}'
-    elif backend == 'tensorrt':
+    if arguments.engine and not is_engine(arguments.engine):
         raise EngineError(
-            "backend 'tensorrt' runs an engine: give one with --engine (trt-perception build makes"
-            ' it)'
+            f"engine '{arguments.engine}' does not end in .engine; give an ONNX file as --model"
         )
-    elif backend == 'auto':
-        reason = 'no engine is given'
-    if model is None:
+    given = arguments.engine or arguments.model
+    if given is None:
         raise EngineError('there is nothing to run: give --model, or --engine on a GPU')
-    pipelines = [
-        opened.enter_context(
-            contextlib.closing(
-                open_pipeline(
-                    model,
-                    labels=arguments.labels,
-                    backend='onnxruntime',
-                    threads=arguments.threads,
-                    accept_failed_gate=True,
-                )
-            )
+    cameras, labels = arguments.cameras, arguments.labels
+    wish = Wish(
+        given,
+        labels=labels,
+        backend=arguments.backend,
+        precision=arguments.precision,
+        fallback=False,
+        accept_failed_gate=True,  # to know how fast it would be
+        threads=arguments.threads,
+    )
+    engine, reason = find_engine(wish)
+    if engine:
+        from trt_perception.runtime.cuda.pipeline import open_engine
+
+        pipeline = open_engine(engine, labels=labels, accept_failed_gate=True, lanes=cameras)
+        opened.callback(pipeline.close)
+        return [pipeline] * cameras, engine, reason
+    pipelines = []
+    for _ in range(cameras):
+        pipelines.append(
+            open_pipeline(given, labels=labels, threads=wish.threads, accept_failed_gate=True)
         )
-        for _ in range(arguments.cameras)
-    ]
-    return pipelines, reason
+        opened.callback(pipelines[-1].close)
+    return pipelines, None, reason
 
 
 def _print(result: BenchmarkResult, machine: dict[str, Any], reason: str) -> None:

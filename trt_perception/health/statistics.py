@@ -22,21 +22,24 @@ class FrameCounts:
     #: unusable. limited: the rate limit skipped it. failed: the network could not be run.
     #: discarded: the node was deactivated meanwhile. unserved: the engine was not built yet.
     FATES = ('published', 'dropped', 'rejected', 'limited', 'failed', 'discarded', 'unserved')
+    #: Boxes in published frames that were not looked at: there were more than a GPU sorts.
+    OVER_LIMIT = 'candidates over the limit'
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
 
     def add(self, name: str, number: int = 1) -> None:
-        """Count one of `ARRIVALS` or `FATES`, or a cause of rejection as ``rejected <kind>``."""
+        """Count one of the names above, or a cause of rejection as ``rejected <kind>``."""
         with self._lock:
             self._counts[name] += number
 
     def snapshot(self) -> dict[str, int]:
-        """All arrivals and fates, then the causes of rejection seen so far."""
+        """All counts, then those of the causes of rejection seen so far."""
         with self._lock:
             counts = dict(self._counts)
-        fixed = {name: counts.pop(name, 0) for name in (*self.ARRIVALS, *self.FATES)}
+        names = (*self.ARRIVALS, *self.FATES, self.OVER_LIMIT)
+        fixed = {name: counts.pop(name, 0) for name in names}
         return fixed | dict(sorted(counts.items()))
 
 

@@ -163,6 +163,9 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             for backend in self._ending:
                 backend.join()
             self._report()
+            # rclpy leaves it to the garbage collector, and with it the node below, whose late end
+            # would take /rosout away from the next node of this name.
+            self._state_machine.destroy_when_not_in_use()
         super().destroy_node()
 
     def _autostart(self) -> None:

@@ -35,9 +35,14 @@ class StreamMonitor:
         """Count images that were sent but never came."""
         self._counts.add('lost', number)
 
-    def published(self, durations_ms: Mapping[str, float]) -> None:
-        """Count a frame whose detections were sent, and the time of each of its stages."""
+    def published(self, durations_ms: Mapping[str, float], over_limit: int) -> None:
+        """Count a frame whose detections were sent, and the time of each of its stages.
+
+        Args:
+            over_limit: candidates in it that were not looked at.
+        """
         self._latencies.add(durations_ms)
+        self._counts.add(FrameCounts.OVER_LIMIT, over_limit)
         self._counts.add('published')  # last: who sees the count finds the times
 
     def failed(self, error: Exception) -> None:

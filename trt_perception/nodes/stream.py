@@ -124,7 +124,7 @@ class DetectionStream:
             'total': published - job.received,
             'stamp to publish': age,
         }
-        self._monitor.published({stage: ns / 1e6 for stage, ns in stages.items()})
+        self._monitor.published({stage: ns / 1e6 for stage, ns in stages.items()}, result.dropped)
         # Drawing and sending a picture takes longer than all but the network: only if it is seen.
         if self._annotated.get_subscription_count():
             self._publish_annotated(frame, result.detections)

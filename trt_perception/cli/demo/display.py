@@ -107,7 +107,7 @@ class Display:
             table.add_row('in', f'{detector["received"]}{self._of_all()}')
             table.add_row('out', str(detector['published']))
             table.add_row('dropped for a newer one', str(detector['dropped']))
-            for other in ('lost', *FrameCounts.FATES[2:]):
+            for other in ('lost', *FrameCounts.FATES[2:], FrameCounts.OVER_LIMIT):
                 if detector[other]:
                     table.add_row(other, str(detector[other]))
         table.add_row('in the video', str(summary['frames']['annotated']))

@@ -193,8 +193,9 @@ def _shared_kernels(engine: Any) -> tuple[Any, Any]:
 
 
 def _numpy_name(dtype: Any, name: str, path: Path) -> str:
+    in_numpy: Callable[[Any], Any] = trt.nptype  # without types of its own
     try:
-        return np.dtype(trt.nptype(dtype)).name
+        return np.dtype(in_numpy(dtype)).name
     except (TypeError, KeyError):  # BF16, FP8 and the like
         raise EngineError(
             f"engine '{path}': tensor '{name}' is of type {dtype}; build it with float32 or float16"
