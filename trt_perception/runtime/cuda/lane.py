@@ -52,11 +52,13 @@ class Lane:
         *,
         batch: int = 1,
         priority: int = 0,
+        uploads: bool = False,
     ) -> None:
         """Allocate.
 
         Args:
             batch: images that the network takes at a time.
+            uploads: see `Images`.
             priority: of its stream, lower is more urgent.
 
         Raises:
@@ -75,7 +77,7 @@ class Lane:
             self._done = self._scope.event()
             self._context = engine.context(batch, spec)
             self._scope.own(self._context)
-            self._bind(spec, decoder, batch)
+            self._bind(spec, decoder, batch, uploads)
         except BaseException:
             self.close()
             raise
@@ -98,7 +100,7 @@ class Lane:
         self._device.bind()
         with stage('upload'):
             look = tuple(
-                seat.accept(frame, selection)
+                seat.accept(frame, selection, self._stream)
                 for seat, frame in zip(self._seats, frames, strict=True)
             )
         with stage('launch'):
@@ -135,7 +137,7 @@ class Lane:
         self._graph_scope.close()
         self._scope.close()
 
-    def _bind(self, spec: ModelSpec, decoder: Decoder, batch: int) -> None:
+    def _bind(self, spec: ModelSpec, decoder: Decoder, batch: int, uploads: bool) -> None:
         tensors = {t.name: t for t in (*self._context.inputs, *self._context.outputs)}
         image = tensors.get(spec.input_name)
         wanted = (batch, 3, spec.height, spec.width)
@@ -162,8 +164,9 @@ class Lane:
                     self._scope,
                     spec,
                     decoding_for(self._scope, spec, decoder, outputs, places),
-                    arena.addresses[' tables'],
-                    arena.addresses[image.name] + index * _bytes(image) // batch,
+                    tables=arena.addresses[' tables'],
+                    tensor=arena.addresses[image.name] + index * _bytes(image) // batch,
+                    uploads=uploads,
                 )
             )
 

@@ -7,14 +7,14 @@ from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trt_perception.core import Frame, Geometry, ModelSpec, Region, Selection, place
 from trt_perception.runtime.cuda.decoding import Decoding
 from trt_perception.runtime.cuda.device import Scope
+from trt_perception.runtime.cuda.images import Images
 from trt_perception.runtime.cuda.kernels import Kernels
 from trt_perception.runtime.cuda.memory import PinnedArena
-from trt_perception.runtime.cuda.preprocess import preprocess_launch, strides_read
+from trt_perception.runtime.cuda.preprocess import preprocess_launch
 from trt_perception.runtime.host.color import to_bgr
 from trt_perception.runtime.pipeline import Result, StageTimes
 
@@ -36,7 +36,14 @@ class Seat:
     """
 
     def __init__(
-        self, scope: Scope, spec: ModelSpec, decoding: Decoding, tables: int, tensor: int
+        self,
+        scope: Scope,
+        spec: ModelSpec,
+        decoding: Decoding,
+        *,
+        tables: int,
+        tensor: int,
+        uploads: bool,
     ) -> None:
         """Allocate what depends on the network.
 
@@ -44,6 +51,7 @@ class Seat:
             decoding: of this image's outputs.
             tables: device address of the level tables.
             tensor: device address of this image's part of the network's input.
+            uploads: see `Images`.
         """
         self._device = scope.device
         self._spec = spec
@@ -53,14 +61,14 @@ class Seat:
         slot = PinnedArena(scope, {'source': 8})
         self._source = slot.view('source', np.uint64, 1)
         self._slot = slot.addresses['source']
-        self._room = _Room(scope)
+        self._images = Images(scope, uploads)
         self._placed: tuple[tuple[int, int, Region], Geometry] | None = None
         self._frame: Frame | None = None
         self._look: Look | None = None
         self._arrival = 0
         self.took = 0
 
-    def accept(self, frame: Frame, selection: Selection) -> Look:
+    def accept(self, frame: Frame, selection: Selection, stream: Any) -> Look:
         """Bring an image to where the GPU reads it.
 
         Returns:
@@ -74,7 +82,7 @@ class Seat:
             frame = Frame.from_array(to_bgr(frame), 'bgr8')
         geometry = self._place(frame, selection.region)
         self._frame = frame  # its pixels must stay until the GPU has read them
-        self._source[0] = self._room.reach(frame, geometry)
+        self._source[0] = self._images.reach(frame, geometry, stream)
         self._look = Look(geometry, frame.encoding, frame.step, selection)
         self._arrival = perf_counter_ns() - begun
         return self._look
@@ -126,55 +134,3 @@ class Seat:
             placed = place(frame.width, frame.height, spec.width, spec.height, spec.resize, region)
             self._placed = wanted, placed
         return self._placed[1]
-
-
-class _Room:
-    """Where the GPU finds an image; made anew only for one that is larger than all before."""
-
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
-        self._images: Scope | None = None
-        self._view: NDArray[np.uint8] = np.zeros(0, np.uint8)
-        self._address = 0
-        self._wanted: tuple[Geometry, str] | None = None
-        self._rows: list[slice] | None = None
-
-    def reach(self, frame: Frame, geometry: Geometry) -> int:
-        """The device address of an image's first byte.
-
-        The GPU reads pinned memory in place, across the bus where it has a memory of its own: it
-        needs each byte once, and few of them. Other memory is copied to such, the rows that are
-        read.
-        """
-        data = frame.data
-        host = int(data.__array_interface__['data'][0])
-        reached = self._scope.device.reach(host, data.nbytes)
-        if reached is None:
-            if data.nbytes > self._view.size:
-                self._grow(data.nbytes)
-            self._copy(frame, geometry)
-            reached = self._address
-        return reached
-
-    def _copy(self, frame: Frame, geometry: Geometry) -> None:
-        wanted = (geometry, frame.encoding)
-        if self._wanted != wanted:
-            self._wanted, self._rows = wanted, strides_read(*wanted)
-        data = frame.data
-        whole = data.nbytes // frame.step
-        if self._rows is None or whole < frame.height:  # the last row may end without its padding
-            np.copyto(self._view[: data.nbytes], data)
-            return
-        size = whole * frame.step
-        source = data[:size].reshape(whole, frame.step)
-        target = self._view[:size].reshape(whole, frame.step)
-        for rows in self._rows:
-            target[rows] = source[rows]
-
-    def _grow(self, size: int) -> None:
-        if self._images is not None:
-            self._images.close()
-        self._images = self._scope.part()
-        arena = PinnedArena(self._images, {'image': size})
-        self._view = arena.view('image', np.uint8, size)
-        self._address = arena.addresses['image']
