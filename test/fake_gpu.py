@@ -54,6 +54,7 @@ class FakeGpu:
         labels: str = '',
         accept_failed_gate: bool = False,
         lanes: int = 1,
+        priority: int = 0,
     ) -> OnFakeGpu:
         manifest = load_plan(engine).manifest
         if manifest.gate_passed is False and not accept_failed_gate:

@@ -31,6 +31,8 @@ DETECTOR = (
               ' and where there can be none: with an earlier engine of the model, else with ONNX'
               ' Runtime. Without it the node waits for the engine it was asked for, and says so.'),
     Parameter('threads', 0, 'CPU threads of one inference; 0 takes one a core.', 0, 256),
+    Parameter('stream_priority', 0, 'Of its work on the GPU beside that of others: 0 is the least,'
+              ' -1 and so on are more urgent, as far as the GPU tells them apart.', -10, 0),
     Parameter('accept_failed_gate', False, 'Run a model in INT8 although trt-perception quantize'
               ' found that it lost too much of its accuracy.'),
     Parameter('class_id_format', 'name', 'What class_id of a detection holds.',

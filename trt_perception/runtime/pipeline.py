@@ -118,6 +118,7 @@ def open_pipeline(
     *,
     labels: str = '',
     threads: int = 0,
+    priority: int = 0,
     accept_failed_gate: bool = False,
 ) -> AnyPipeline:
     """Load a model and all that stands around it.
@@ -127,6 +128,7 @@ def open_pipeline(
             runs on the GPU; either with an optional YAML beside it.
         labels: class names, see `read_labels`.
         threads: of one inference on the CPU; 0 takes one a core.
+        priority: of the CUDA streams; lower is more urgent, 0 the least.
         accept_failed_gate: run a model in INT8 although it lost too much of its accuracy.
 
     Raises:
@@ -136,7 +138,9 @@ def open_pipeline(
     if is_engine(model):
         from trt_perception.runtime.cuda.pipeline import open_engine
 
-        return open_engine(model, labels=labels, accept_failed_gate=accept_failed_gate)
+        return open_engine(
+            model, labels=labels, accept_failed_gate=accept_failed_gate, priority=priority
+        )
     from trt_perception.runtime.host.onnx_runtime import OnnxRuntimeEngine
     from trt_perception.runtime.host.preprocess import HostPreprocessor
 

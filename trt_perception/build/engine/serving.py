@@ -40,6 +40,7 @@ class Wish:
             had: an earlier engine of the same model, else ONNX Runtime.
         accept_failed_gate: run a model in INT8 although it lost too much of its accuracy.
         threads: of one inference on the CPU; 0 takes one a core.
+        stream_priority: of the CUDA streams; lower is more urgent, 0 the least.
     """
 
     model: Path
@@ -50,6 +51,7 @@ class Wish:
     fallback: bool = True
     accept_failed_gate: bool = False
     threads: int = 0
+    stream_priority: int = 0
 
     @property
     def built_precision(self) -> Precision | None:
@@ -282,6 +284,7 @@ class Serving:
             model,
             labels=self._wish.labels,
             threads=self._wish.threads,
+            priority=self._wish.stream_priority,
             accept_failed_gate=self._wish.accept_failed_gate,
         )
 
