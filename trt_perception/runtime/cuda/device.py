@@ -115,6 +115,7 @@ class CudaDevice:
         _open.discard(self)
         with suppress(PerceptionError):  # what is lost with the context cannot be freed
             self.bind()
+            call('cuCtxSynchronize')  # nothing is freed under a frame that nobody has finished
         for scope in reversed(list(self._scopes)):
             scope.close()
         _free('cuDevicePrimaryCtxRelease', self._device)

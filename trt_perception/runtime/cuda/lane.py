@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,17 +105,14 @@ class Lane:
                 for seat, frame in zip(self._seats, frames, strict=True)
             )
         with stage('launch'):
-            if look == self.look and self._graph is not None:
-                call('cuGraphLaunch', self._graph, self._stream)
-                self._pause.begin()
-                return
-            self._pause.begin()
-            # TensorRT allocates with the first run of a context, which no graph may hold.
-            self._enqueue(0)
-            if look != self.look:
-                self.look = ()
-                self._capture()
-                self.look = look
+            try:
+                self._launch(look)
+            except BaseException:
+                # The buffers are the next frame's; what was launched must be done with them.
+                with suppress(PerceptionError):
+                    call('cuStreamSynchronize', self._stream)
+                raise
+        self._pause.begin()
 
     def finish(self) -> list[Result]:
         """Wait for the detections of each frame.
@@ -169,6 +167,17 @@ class Lane:
                     uploads=uploads,
                 )
             )
+
+    def _launch(self, look: tuple[Look, ...]) -> None:
+        if look == self.look and self._graph is not None:
+            call('cuGraphLaunch', self._graph, self._stream)
+            return
+        # TensorRT allocates with the first run of a context, which no graph may hold.
+        self._enqueue(0)
+        if look != self.look:
+            self.look = ()
+            self._capture()
+            self.look = look
 
     def _enqueue(self, event_flags: int) -> None:
         for seat in self._seats:
