@@ -6,6 +6,7 @@ Each part runs in a process of its own, so that none finds the GPU as another ha
   engine      the engine alone: replays of its CUDA graph, one after another and many at once
   pipeline    image to detections, from pinned and from pageable memory
   cameras     1, 2, 4, 8 and 16 cameras: a thread each, and one thread for all
+  gpus        one and two GPUs, in one process and in a process each, where there are two
   preprocess  the preprocessing kernel at 1080p and 4K beside what copying its bytes takes
   cycles      opening and closing again and again: what memory grows by
   peers       what else one would use (benchmarks/peers.py)
@@ -21,14 +22,17 @@ import datetime
 import itertools
 import json
 import math
+import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -37,7 +41,7 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
-PARTS = ('engine', 'pipeline', 'cameras', 'preprocess', 'cycles', 'peers')
+PARTS = ('engine', 'pipeline', 'cameras', 'gpus', 'preprocess', 'cycles', 'peers')
 CAMERAS = (1, 2, 4, 8, 16)
 _WARM_UP = 200
 
@@ -199,7 +203,6 @@ def pipeline_part(given: argparse.Namespace) -> dict[str, Any]:
 
 def cameras_part(given: argparse.Namespace) -> dict[str, Any]:
     """Frames a second of many cameras, from pinned memory."""
-    from trt_perception.core import Selection
     from trt_perception.replay.benchmark.measure import Camera, measure
     from trt_perception.runtime.cuda.pipeline import open_engine
 
@@ -214,27 +217,90 @@ def cameras_part(given: argparse.Namespace) -> dict[str, Any]:
             'total_ms': result.host_ms['total']._asdict(),
             'cpu_share': round(result.cpu_share, 3),
         }
-        frames = []
-        for _ in range(lanes):
-            data = pipeline.frame_buffer(frame.data.nbytes)
-            np.copyto(data, frame.data)
-            frames.append(dataclasses.replace(frame, data=data))
-        flying: deque[Any] = deque()
-        number, selection = 0, Selection()
-        begun = time.perf_counter()
-        for chosen in itertools.cycle(frames):
-            if len(flying) == lanes:
-                flying.popleft().finish()
-                number += 1
-                if time.perf_counter() - begun > given.seconds:
-                    break
-            flying.append(pipeline.begin(chosen, selection))
-        rate = number / (time.perf_counter() - begun)
-        while flying:
-            flying.popleft().finish()
+        rate = kept_busy(pipeline, frame, given.seconds)
         found['one thread'][str(lanes)] = {'frames_per_second': round(rate, 1)}
         pipeline.close()
     return found
+
+
+def kept_busy(pipeline: Any, frame: Any, seconds: float) -> float:
+    """Frames a second of one thread that keeps a frame in flight on every lane."""
+    from trt_perception.core import Selection
+
+    frames = []
+    for _ in range(pipeline.lanes):
+        data = pipeline.frame_buffer(frame.data.nbytes)
+        np.copyto(data, frame.data)
+        frames.append(dataclasses.replace(frame, data=data))
+    flying: deque[Any] = deque()
+    number, selection = 0, Selection()
+    for chosen in itertools.islice(itertools.cycle(frames), 50 * len(frames)):
+        if len(flying) == len(frames):
+            flying.popleft().finish()
+        flying.append(pipeline.begin(chosen, selection))
+    begun = time.perf_counter()
+    for chosen in itertools.cycle(frames):
+        if len(flying) == len(frames):
+            flying.popleft().finish()
+            number += 1
+            if time.perf_counter() - begun > seconds:
+                break
+        flying.append(pipeline.begin(chosen, selection))
+    rate = number / (time.perf_counter() - begun)
+    while flying:
+        flying.popleft().finish()
+    return rate
+
+
+#: Lanes of each GPU, about where one is saturated.
+_LANES_OF_A_GPU = 4
+
+
+def gpus_part(given: argparse.Namespace) -> dict[str, Any]:
+    """Frames a second of one GPU and of two."""
+    from trt_perception.runtime.cuda.driver import call
+
+    call('cuInit', 0)
+    count = int(call('cuDeviceGetCount'))
+    found: dict[str, Any] = {'gpus': count}
+    for gpus in range(1, min(count, 2) + 1):
+        found[str(gpus)] = {
+            'one process': round(_together(_threads, given, gpus), 1),
+            'a process each': round(_together(_processes, given, gpus), 1),
+        }
+    return found
+
+
+def _together(run: Callable[..., list[float]], given: argparse.Namespace, gpus: int) -> float:
+    return sum(run(given, gpus))
+
+
+def _threads(given: argparse.Namespace, gpus: int) -> list[float]:
+    barrier = threading.Barrier(gpus)
+    with ThreadPoolExecutor(gpus) as pool:
+        return list(pool.map(lambda k: _one_gpu(given, k, barrier), range(gpus)))
+
+
+def _processes(given: argparse.Namespace, gpus: int) -> list[float]:
+    spawn = multiprocessing.get_context('spawn')
+    with spawn.Manager() as manager:
+        barrier = manager.Barrier(gpus)
+        with ProcessPoolExecutor(gpus, spawn) as pool:
+            running = [pool.submit(_one_gpu, given, k, barrier) for k in range(gpus)]
+            return [each.result() for each in running]
+
+
+def _one_gpu(given: argparse.Namespace, device: int, barrier: Any) -> float:
+    from trt_perception.runtime.cuda.pipeline import open_engine
+
+    pipeline = open_engine(
+        given.engine, accept_failed_gate=True, device=device, lanes=_LANES_OF_A_GPU
+    )
+    try:
+        barrier.wait()
+        return kept_busy(pipeline, picture(given), given.seconds)
+    finally:
+        pipeline.close()
 
 
 # The preprocessing kernel
@@ -245,8 +311,12 @@ def preprocess_part(given: argparse.Namespace) -> dict[str, Any]:
     from trt_perception.core import place
     from trt_perception.runtime.cuda.device import CudaDevice
     from trt_perception.runtime.cuda.kernels import Kernels
-    from trt_perception.runtime.cuda.memory import DeviceArena, PinnedArena
-    from trt_perception.runtime.cuda.preprocess import level_tables, preprocess_launch
+    from trt_perception.runtime.cuda.memory import DeviceArena
+    from trt_perception.runtime.cuda.preprocess import (
+        level_tables,
+        preprocess_launch,
+        rows_read,
+    )
     from trt_perception.runtime.model_file import load_spec
 
     device = CudaDevice()
@@ -269,12 +339,12 @@ def preprocess_part(given: argparse.Namespace) -> dict[str, Any]:
         )
         arena.fill('tables', tables)
         arena.fill('stamps', np.zeros(4, np.uint64))
-        slots = PinnedArena(scope, {f'slot {k}': 8 for k in range(copies)})
+        slots = DeviceArena(scope, {f'slot {k}': 8 for k in range(copies)})
         geometry = place(width, height, spec.width, spec.height, spec.resize)
         launches = []
         for k in range(copies):
             arena.fill(f'image {k}', frame.data)
-            slots.view(f'slot {k}', np.uint64, 1)[0] = arena.addresses[f'image {k}']
+            slots.fill(f'slot {k}', np.array([arena.addresses[f'image {k}']], np.uint64))
             launches.append(
                 preprocess_launch(
                     spec, geometry, frame.encoding, frame.step,
@@ -287,9 +357,7 @@ def preprocess_part(given: argparse.Namespace) -> dict[str, Any]:
         each = _gpu_seconds(
             scope, stream, lambda n, given=launches: kernels.launch(given[n % len(given)], stream)
         )
-        # Rows that bilinear interpolation reads: two for each that it makes, if so many are there.
-        rows = min(height, 2 * geometry.height)
-        least = rows * width * 3 + tensor
+        least = len(rows_read(geometry, frame.encoding)) * frame.step + tensor
         found['sizes'][f'{width}x{height}'] = {
             'us': round(1e6 * each, 2),
             'bytes_of_image': frame.data.nbytes,
@@ -473,6 +541,17 @@ def table(report: dict[str, Any]) -> str:
             lines.append(f'| {lanes} | {threads} | {one} | {share} |')
         if most:
             lines.append(f'\nThe engine alone, saturated: {most} a second ({engine["rates"]}).')
+    if gpus := report.get('gpus'):
+        lines += [
+            '',
+            '| GPUs | one process, frames/s | a process each, frames/s |',
+            '|---|---|---|',
+        ]
+        lines += [
+            f'| {n} | {gpus[n]["one process"]} | {gpus[n]["a process each"]} |'
+            for n in ('1', '2')
+            if n in gpus
+        ]
     if kernel := report.get('preprocess', {}).get('sizes'):
         lines += ['', '| preprocess kernel | us | floor us | share of floor |', '|---|---|---|---|']
         for size, found in kernel.items():

@@ -10,17 +10,22 @@ import onnx
 import pytest
 from networks import (
     SIZE,
+    SPEC,
     Seen,
     all_int8,
     conv,
     depthwise_network,
+    frames,
     network,
     run,
     signal_to_noise,
 )
 from onnx import helper
 
+from trt_perception.build.quantization.bench import Bench
+from trt_perception.build.quantization.folding import fold_divisions
 from trt_perception.build.quantization.graph import Graph
+from trt_perception.build.quantization.insertion import insert
 from trt_perception.build.quantization.integers import in_integers
 from trt_perception.build.quantization.layers import spread
 from trt_perception.build.quantization.local import correct_biases, local_errors
@@ -121,9 +126,10 @@ def test_qdq_stands_where_tensorrt_fuses_it() -> None:
 
 def test_layers_that_stay_in_float_are_untouched() -> None:
     seen = Seen(depthwise_network(np.random.default_rng(0)))
-    model = seen.with_int8(make_plan(seen, 'mse')[0], {'project'})
+    model = seen.with_int8(make_plan(seen, 'mse')[0], {'depthwise'})
     nodes = {n.name: n for n in model.graph.node}
-    assert list(nodes['depthwise'].input)[:2] == ['silu', 'w1']
+    assert list(nodes['expand'].input) == ['x', 'w0', 'b0']
+    assert list(nodes['project'].input)[:2] == ['depthwise_out', 'w2']
     assert sum(n.op_type == 'QuantizeLinear' for n in model.graph.node) == 1
 
 
@@ -225,6 +231,58 @@ def test_in_integers_it_gives_the_same() -> None:
     assert {'ConvInteger', 'MatMulInteger'} < operators
     assert not operators & {'Conv', 'Gemm', 'MatMul', 'DequantizeLinear'}
     np.testing.assert_allclose(run(integers), run(int8), rtol=1e-4, atol=1e-4)
+
+
+def test_a_division_behind_relu_is_the_convolutions_own() -> None:
+    """The channels of both differ a thousandfold; only what the residual takes as well stays."""
+    generator = np.random.default_rng(0)
+    spans = np.geomspace(0.01, 10, 8)
+    nodes = [
+        conv('expand', 'x', 'w0', 'b0'),
+        helper.make_node('Relu', ['expand_out'], ['r0'], 'relu0'),
+        conv('depthwise', 'r0', 'w1', group=8, pads=[1, 1, 1, 1]),
+        helper.make_node('MaxPool', ['depthwise_out'], ['p'], 'pool', kernel_shape=[2, 2]),
+        conv('again', 'p', 'w1', group=8, pads=[1, 1, 1, 1]),
+        helper.make_node('Relu', ['again_out'], ['r1'], 'relu1'),
+        conv('project', 'r1', 'w2'),
+        helper.make_node('Add', ['project_out', 'r1'], ['y'], 'add'),
+    ]
+    model = network(
+        nodes,
+        w0=generator.normal(size=(8, 3, 1, 1)) * spans[:, None, None, None],
+        b0=generator.normal(size=8) * spans,
+        w1=generator.normal(size=(8, 1, 3, 3)),
+        w2=generator.normal(size=(8, 8, 1, 1)) / spans[None, :, None, None],
+    )
+    seen = Seen(model)
+    plan, _ = make_plan(seen, 'minmax')
+    assert {'r0', 'p', 'r1'} <= set(plan.divisors)
+    for int8 in (set(seen.layers), {'depthwise', 'project'}):
+        unfolded = insert(seen.model, seen.layers, plan, int8, seen.shapes)
+        folded = fold_divisions(unfolded)
+        divided = [n.name for n in folded.graph.node if n.op_type == 'Mul']
+        assert divided == ['r1/divide']
+        # What rounds to one side here may round to the other there.
+        assert (run(folded) - run(unfolded)).var() < 1e-3 * run(unfolded).var()
+    assert signal_to_noise(seen.model, all_int8(seen, plan)) > 100
+
+
+def test_a_division_behind_silu_stays() -> None:
+    seen = Seen(depthwise_network(np.random.default_rng(0)))
+    plan, _ = make_plan(seen, 'minmax')
+    divided = {n.name for n in all_int8(seen, plan).graph.node if n.op_type == 'Mul'}
+    assert 'silu/divide' in divided and 'silu' in plan.divisors
+
+
+def test_few_frames_are_seen_in_the_mirror_too() -> None:
+    two = frames(2)
+    plain, mirrored = (
+        [feeds['x'].copy() for feeds in Bench(SPEC, two, mirrored=m).inputs()]
+        for m in (False, True)
+    )
+    assert (len(plain), len(mirrored)) == (2, len(Bench(SPEC, two, mirrored=True))) == (2, 4)
+    np.testing.assert_array_equal(mirrored[::2], plain)
+    np.testing.assert_array_equal(np.flip(mirrored[1::2], axis=-1), plain)
 
 
 # Weights and biases

@@ -24,9 +24,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trt_perception.build.quantization.graph import QuantizationError, prepare
 from trt_perception.build.quantization.integers import in_integers
+from trt_perception.build.quantization.layers import inside_bodies
 from trt_perception.build.quantization.local import correct_biases, local_errors
 from trt_perception.build.quantization.planning import make_plan, round_weights
 from trt_perception.build.quantization.ranges import METHODS
+from trt_perception.build.quantization.result import Quantization
 
 # What comes in
 
@@ -284,6 +286,13 @@ def test_networks_of_every_make(make: Any, layers: int) -> None:
     assert count == layers
     # What rounds to one side here may round to the other there, now and then.
     assert (run(integers) - run(int8)).var() < 1e-4 * run(int8).var()
+
+
+def test_what_multiplies_in_a_branch_is_told() -> None:
+    seen = Seen(branches(np.random.default_rng(0)))
+    assert inside_bodies(seen.model.graph) == ['inside'] and 'inside' not in seen.macs
+    (told,) = Quantization(None, 'mse', {}, (), (), uncounted=('inside',)).warnings
+    assert told.endswith('within If and Loop: inside')
 
 
 @pytest.mark.filterwarnings('error')

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import onnx
 import pytest
@@ -93,6 +94,13 @@ def test_the_whole_of_it(folder):
     pipeline = open_pipeline(folder / 'm_int8.onnx')
     assert pipeline.info.precision.startswith('int8 (')
     pipeline.close()
+    # So the picture in docs/int8.md was drawn.
+    picture = subprocess.run(
+        [sys.executable, ROOT / 'tools' / 'int8_curves.py', f'A & B={folder / "r.json"}'],
+        check=True, capture_output=True, text=True, timeout=60,
+    ).stdout  # fmt: skip
+    circles = [e for e in ElementTree.fromstring(picture).iter() if e.tag.endswith('circle')]
+    assert len(circles) == len(drawn)
     # What was measured is there: a second run takes it up.
     measurements = folder / 'm_int8.quantize' / 'measurements.json'
     kept = json.loads(measurements.read_text())

@@ -152,6 +152,7 @@ def test_everything_is_told(run):
         'frames of <drive>', 'costs <2 %', 'mse; agreement with all layers in INT8: mse 0.9100',
         '3 of 4 layers multiply in INT8', 'a machine', 'python 3.x', 'sha256 ab12',
         'The 1 frames of 3 in which the two differ most', '12 seen, 0 left out as alike',
+        'mAP50-95 on labelled pictures', 'the dashed line being FP32',
     ):  # fmt: skip
         assert words in text, words
     # The most sensitive layer first.

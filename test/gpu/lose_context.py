@@ -16,7 +16,7 @@ pipeline = open_engine(Path(sys.argv[1]))
 frame = Frame.from_array(np.zeros((480, 640, 3), np.uint8))
 pipeline(frame, Selection())
 lane = pipeline._lanes[0]
-lane._seats[0]._room.reach = lambda frame, stream: 64  # type: ignore[method-assign]
+lane._seats[0]._images.reach = lambda frame, geometry, stream: 64  # type: ignore[method-assign]
 for _ in range(2):
     try:
         pipeline(frame, Selection())

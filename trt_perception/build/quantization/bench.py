@@ -27,23 +27,30 @@ Tensors = dict[str, NDArray[Any]]
 class Bench:
     """Runs variants of one model on the same frames, preprocessed as at run time."""
 
-    def __init__(self, spec: ModelSpec, frames: Sequence[Frame], threads: int = 0) -> None:
+    def __init__(
+        self, spec: ModelSpec, frames: Sequence[Frame], threads: int = 0, mirrored: bool = False
+    ) -> None:
+        """Take the frames; what is seen on them is seen on their mirror images too if wanted."""
         self.spec = spec
         self.threads = threads
         self._frames = frames
+        self._mirrored = mirrored
         self._preprocess = HostPreprocessor(spec)
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._frames) * (2 if self._mirrored else 1)
 
     def first(self, count: int) -> Bench:
-        """The same with the first frames only."""
+        """The first frames, as they are."""
         return Bench(self.spec, self._frames[:count], self.threads)
 
     def inputs(self) -> Iterator[Tensors]:
         """What the network takes, frame by frame."""
         for frame in self._frames:
-            yield self._feeds(self._preprocess(frame, Region())[0])
+            tensor, _ = self._preprocess(frame, Region())
+            yield self._feeds(tensor)
+            if self._mirrored:
+                yield self._feeds(np.ascontiguousarray(tensor[..., ::-1]))
 
     def observe(
         self,
@@ -64,7 +71,7 @@ class Bench:
     def detect(
         self, model: onnx.ModelProto, on_frame: Callable[[], None] = lambda: None
     ) -> list[Detections]:
-        """What a variant sees in each frame."""
+        """What a variant sees in each frame, as it is."""
         engine = _Engine(model, self.spec, self.threads)
         pipeline = Pipeline(self.spec, self._preprocess, engine, decoders()[self.spec.layout])
         found = []

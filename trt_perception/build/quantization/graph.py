@@ -181,14 +181,15 @@ class Graph:
 def reads(node: onnx.NodeProto) -> list[str]:
     """What a node takes, itself and in its bodies (of If and Loop), each once."""
     names = dict.fromkeys(node.input)
-    for body in _bodies(node):
+    for body in bodies(node):
         names.update(dict.fromkeys(o.name for o in body.output))
         for inner in body.node:
             names.update(dict.fromkeys((*reads(inner), *inner.output)))
     return list(names)
 
 
-def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """What a node runs: the branches of an If, the body of a Loop."""
     for a in node.attribute:
         yield from ([a.g] if a.HasField('g') else a.graphs)
 
@@ -198,7 +199,7 @@ def _constants(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     for node in graph.node:
         if node.op_type == 'Constant':
             yield from (a.t for a in node.attribute if a.HasField('t'))
-        for body in _bodies(node):
+        for body in bodies(node):
             yield from _constants(body)
 
 

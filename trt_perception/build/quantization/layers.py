@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from trt_perception.build.quantization.graph import Graph, attribute
+from trt_perception.build.quantization.graph import Graph, attribute, bodies
 
 OPERATORS = ('Conv', 'ConvTranspose', 'Gemm', 'MatMul')
 
@@ -57,6 +57,16 @@ def find(graph: Graph) -> tuple[list[Multiplication], dict[str, str]]:
         else:
             layers.append(found)
     return layers, unfit
+
+
+def inside_bodies(graph: onnx.GraphProto) -> list[str]:
+    """Names of what multiplies within If and Loop: how often it runs, and on what, is not known."""
+    names = []
+    for node in graph.node:
+        for body in bodies(node):
+            names += [n.name or n.op_type for n in body.node if n.op_type in OPERATORS]
+            names += inside_bodies(body)
+    return names
 
 
 def _multiplication(graph: Graph, node: onnx.NodeProto) -> Multiplication | str:

@@ -28,7 +28,7 @@ _CHEAP = (0.0, 0.005, 0.01, 0.02, 0.03, 0.045, 0.06, 0.08, 0.1)
 _DEAR = (0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 #: Agreement that leaving all multiply-adds in float would have to bring to be worth it: speed has a
 #: price in accuracy.
-_WORTH = 0.4
+_WORTH = 0.2
 
 #: Shares that may stay in float in the mixtures whose accuracy is shown.
 _SHOWN = (0.0, 0.01, 0.03, 0.06, 0.1, 0.2, 0.4)

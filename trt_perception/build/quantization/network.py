@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from trt_perception.build.agreement import agreement
 from trt_perception.build.quantization.bench import Bench
+from trt_perception.build.quantization.folding import fold_divisions
 from trt_perception.build.quantization.graph import Graph, QuantizationError
 from trt_perception.build.quantization.insertion import Plan, insert
 from trt_perception.build.quantization.layers import (
@@ -93,7 +94,7 @@ class Network:
         return self.seen[self.outputs[name], channel_axis(self.layers[name])].variance
 
     def with_int8(self, plan: Plan, int8: Set[str]) -> onnx.ModelProto:
-        return insert(self.model, self.layers, plan, int8, self.shapes)
+        return fold_divisions(insert(self.model, self.layers, plan, int8, self.shapes))
 
     def agreement(self, model: onnx.ModelProto) -> float:
         return agreement(self.float_detections, self.bench.detect(model))

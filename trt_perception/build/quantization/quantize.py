@@ -8,8 +8,10 @@ from functools import partial
 
 import onnx
 
+from trt_perception.build.calibration import FEW
 from trt_perception.build.quantization.bench import Bench
 from trt_perception.build.quantization.graph import prepare
+from trt_perception.build.quantization.layers import inside_bodies
 from trt_perception.build.quantization.local import correct_biases, local_errors
 from trt_perception.build.quantization.measurements import Measurements
 from trt_perception.build.quantization.mixing import (
@@ -62,7 +64,8 @@ def quantize(
     """
     on_progress('prepare', 0.0)
     model = prepare(model)
-    bench = Bench(spec, frames, threads)
+    # Mirror images are frames that cost no recording; where there are enough, time is dearer.
+    bench = Bench(spec, frames, threads, mirrored=len(frames) < FEW)
     network = Network(model, bench, steps(on_progress, 'observe', 3 * len(bench)))
     names = list(METHODS) if method == 'auto' else [method]
     agreements, plans = {}, {}
@@ -90,6 +93,7 @@ def quantize(
         _report(network, scalings, costs, set(point.floats)),
         tuple(mixtures.curve),
         accuracy and accuracy.floats,
+        tuple(inside_bodies(model.graph)),
     )
 
 

@@ -79,6 +79,7 @@ class Quantization:
         layers: in graph order.
         curve: what was measured, from all in INT8 on.
         float_map: of the float model, on the pictures of the curve's ``map``.
+        uncounted: names of what multiplies within If and Loop; it stays in float.
     """
 
     model: Any
@@ -87,6 +88,17 @@ class Quantization:
     layers: tuple[Layer, ...]
     curve: tuple[CurvePoint, ...]
     float_map: float | None = None
+    uncounted: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What weakens the share, a line each."""
+        if not self.uncounted:
+            return ()
+        return (
+            'in float, and not counted in the share in INT8, is what multiplies within If and Loop:'
+            f' {", ".join(self.uncounted[:3])}{", ..." if self.uncounted[3:] else ""}',
+        )
 
     @property
     def int8_share(self) -> float:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Any
 
 from trt_perception.build.calibration import Calibration
 from trt_perception.build.gate import SCORE, Comparison
-from trt_perception.build.quantization.result import CurvePoint, Layer, Quantization
-from trt_perception.build.report import charts, page, pictures
+from trt_perception.build.quantization.result import Layer, Quantization
+from trt_perception.build.report import charts, curve, page, pictures
 from trt_perception.core import ModelSpec
 from trt_perception.runtime.gate_result import MEASURES, rounded_down
 
@@ -51,6 +51,14 @@ class QuantizeRun:
     device: str
     versions: dict[str, str]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What weakens all of it, a line each."""
+        return (
+            *self.calibration.warnings, *self.quantization.warnings,
+            *self.comparison.result.warnings,
+        )  # fmt: skip
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         quantized = self.quantization
@@ -65,6 +73,7 @@ class QuantizeRun:
             },
             'gate': self.comparison.result.to_dict(),
             'int8_share': quantized.int8_share,
+            'uncounted': list(quantized.uncounted),
             'method': quantized.method,
             'methods': quantized.methods,
             'layers': [_layer(layer) for layer in quantized.layers],
@@ -95,9 +104,9 @@ class QuantizeRun:
 
     def _body(self) -> Iterator[str]:
         yield self._verdict()
-        yield page.notes((*self.comparison.result.warnings, *self.calibration.warnings))
+        yield page.notes(self.warnings)
         if self.quantization.curve:
-            yield self._curve()
+            yield curve.section(self.quantization)
         yield self._layers()
         yield self._histograms()
         yield self._frames()
@@ -138,55 +147,6 @@ class QuantizeRun:
         )
         on = f'Measured on {gate.measured_on}: {gate.frames} frames with {gate.objects} objects.'
         return page.lead(f'{asked} {on}') + page.cards(shown)
-
-    def _curve(self) -> str:
-        curve = self.quantization.curve
-        agreed = self._chart(curve, lambda p: p.agreement, 'agreement')
-        charted = [page.box(agreed)]
-        text = (
-            'Each ring is a mixture of precisions that was measured: how far its detections agree'
-            ' with those of the floats, box by box, on the calibration frames (in %; stricter than'
-            ' the gate), over the share of the'
-            ' multiply-adds in INT8. The filled one was taken; the line joins the best ones.'
-        )
-        measured = [p for p in curve if p.map is not None]
-        if measured:
-            level = self.quantization.float_map
-            chart = self._chart(measured, lambda p: p.map or 0.0, 'mAP50-95', level)
-            charted = [
-                page.box(page.titled('mAP50-95 on the labelled pictures', chart)),
-                page.box(page.titled('agreement on the calibration frames', agreed)),
-            ]
-            text = (
-                'Each ring is a mixture of precisions that was measured, over the share of the'
-                ' multiply-adds in INT8: its mAP50-95 (in %; the dashed line is FP32), and below it'
-                ' how far its detections agree with those of the floats, box by box (in %; stricter'
-                ' than the gate). The filled one was taken, before the first was drawn; the line'
-                ' joins the best ones.'
-            )
-        return page.section('What a share in INT8 costs', text, *charted)
-
-    def _chart(
-        self,
-        curve: Sequence[CurvePoint],
-        height: Callable[[CurvePoint], float],
-        what: str,
-        level: float | None = None,
-    ) -> str:
-        chosen = min(
-            range(len(curve)),
-            key=lambda k: (abs(curve[k].int8_share - self.quantization.int8_share), -k),
-        )
-        points = []
-        for p in curve:
-            told = f'{100 * p.int8_share:.1f} % in INT8: agreement {p.agreement:.4f}'
-            if p.map is not None:
-                told += f', mAP50-95 {p.map:.4f}'
-            if p.score is not None:
-                told += f', the gate found {p.score:.4f}'
-            told += f'; {len(p.floats)} layers in float'
-            points.append(charts.Point(p.int8_share, height(p), told))
-        return charts.curve(points, chosen, f'share in INT8 and {what}', 'in INT8', level)
 
     def _layers(self) -> str:
         layers = self.quantization.layers

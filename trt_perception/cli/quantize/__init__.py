@@ -149,7 +149,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.json:
         write_atomically(Path(arguments.json), text)
     gate = done.comparison.result
-    for warning in (*done.calibration.warnings, *gate.warnings):
+    for warning in done.warnings:
         print(f'warning: {warning}', file=sys.stderr)
     if arguments.json != '-':
         _print_table(done, files.report)

@@ -16,7 +16,7 @@ from trt_perception.runtime.engine import EngineError
 
 _MULTIPROCESSORS, _INTEGRATED, _MAJOR, _MINOR = 16, 18, 75, 76  # CUdevice_attribute
 _NON_BLOCKING = 1  # CUstream_flags: it does not wait for the default stream
-_BLOCKING_SYNC, _DISABLE_TIMING = 1, 2  # CUevent_flags
+_DISABLE_TIMING = 2  # CUevent_flags
 _PORTABLE, _MAPPED = 1, 2  # CU_MEMHOSTALLOC_*
 
 _current = threading.local()  # the context that this module has made current in a thread
@@ -144,8 +144,8 @@ class Scope:
         return stream
 
     def event(self) -> Any:
-        """An event on which a thread can sleep."""
-        event = call('cuEventCreate', _BLOCKING_SYNC | _DISABLE_TIMING)
+        """An event to wait for; waiting spins, since being woken takes a tenth of a frame."""
+        event = call('cuEventCreate', _DISABLE_TIMING)
         self._frees('cuEventDestroy', event)
         return event
 
@@ -176,6 +176,12 @@ class Scope:
         executable = call('cuGraphInstantiate', captured, 0)
         self._frees('cuGraphExecDestroy', executable)
         return executable
+
+    def part(self) -> Scope:
+        """A scope that is closed with this one, or before."""
+        part = self.device.scope()
+        self._owned.callback(part.close)
+        return part
 
     def own(self, thing: Closable) -> None:
         """Close something with the scope; being closed before must do it no harm."""

@@ -18,6 +18,7 @@ from trt_perception.runtime.cuda.device import CudaDevice
 from trt_perception.runtime.cuda.driver import CudaError, call
 from trt_perception.runtime.cuda.kernels import Kernels
 from trt_perception.runtime.cuda.memory import DeviceArena
+from trt_perception.runtime.cuda.pause import Pause
 from trt_perception.runtime.cuda.preprocess import level_tables
 from trt_perception.runtime.cuda.seat import Look, Seat
 from trt_perception.runtime.engine import EngineError
@@ -51,11 +52,13 @@ class Lane:
         *,
         batch: int = 1,
         priority: int = 0,
+        uploads: bool = False,
     ) -> None:
         """Allocate.
 
         Args:
             batch: images that the network takes at a time.
+            uploads: see `Images`.
             priority: of its stream, lower is more urgent.
 
         Raises:
@@ -68,12 +71,13 @@ class Lane:
         self._graph_scope = device.scope()
         self._graph: Any = None
         self._capturable = True
+        self._pause = Pause()
         try:
             self._stream = self._scope.stream(priority)
             self._done = self._scope.event()
             self._context = engine.context(batch, spec)
             self._scope.own(self._context)
-            self._bind(spec, decoder, batch)
+            self._bind(spec, decoder, batch, uploads)
         except BaseException:
             self.close()
             raise
@@ -102,7 +106,9 @@ class Lane:
         with stage('launch'):
             if look == self.look and self._graph is not None:
                 call('cuGraphLaunch', self._graph, self._stream)
+                self._pause.begin()
                 return
+            self._pause.begin()
             # TensorRT allocates with the first run of a context, which no graph may hold.
             self._enqueue(0)
             if look != self.look:
@@ -119,16 +125,19 @@ class Lane:
         """
         self._device.bind()
         with stage('wait'):
+            self._pause.sleep()
             call('cuEventSynchronize', self._done)
         with stage('read'):
-            return [seat.result() for seat in self._seats]
+            results = [seat.result() for seat in self._seats]
+        self._pause.learn(max(seat.took for seat in self._seats))
+        return results
 
     def close(self) -> None:
         """Free everything, after what is under way. Safe to call twice."""
         self._graph_scope.close()
         self._scope.close()
 
-    def _bind(self, spec: ModelSpec, decoder: Decoder, batch: int) -> None:
+    def _bind(self, spec: ModelSpec, decoder: Decoder, batch: int, uploads: bool) -> None:
         tensors = {t.name: t for t in (*self._context.inputs, *self._context.outputs)}
         image = tensors.get(spec.input_name)
         wanted = (batch, 3, spec.height, spec.width)
@@ -155,8 +164,9 @@ class Lane:
                     self._scope,
                     spec,
                     decoding_for(self._scope, spec, decoder, outputs, places),
-                    arena.addresses[' tables'],
-                    arena.addresses[image.name] + index * _bytes(image) // batch,
+                    tables=arena.addresses[' tables'],
+                    tensor=arena.addresses[image.name] + index * _bytes(image) // batch,
+                    uploads=uploads,
                 )
             )
 

@@ -182,7 +182,13 @@ def open_engine(
         spec = engine_spec(engine, loaded.signature, plan.manifest.spec, labels)
         kernels = Kernels(scope)
         decoder = decoders()[spec.layout]
-        made = [Lane(gpu, kernels, loaded, spec, decoder, priority=priority) for _ in range(lanes)]
+        # A frame alone is soonest where its pixels are read in place. Beside other frames a copy is
+        # better: the threads that wait for the bus would keep others from the GPU.
+        uploads = lanes > 1 and not gpu.integrated
+        made = [
+            Lane(gpu, kernels, loaded, spec, decoder, priority=priority, uploads=uploads)
+            for _ in range(lanes)
+        ]
         precision = plan.manifest.precision or 'unknown precision'
         info = EngineInfo(str(library()), gpu.name, _PRECISIONS.get(precision, precision))
         pipeline = CudaPipeline(gpu, spec, made, info)

@@ -137,9 +137,13 @@ def rows_read(geometry: Geometry, encoding: str) -> NDArray[np.intp]:
     at = np.arange(wanted, dtype=np.int64)
     # As in preprocess.cu, where it is told why.
     whole, rest = np.divmod((2 * at + 1) * size - wanted, 2 * wanted)
-    share = rest.astype(np.float32) / np.float32(2 * wanted)
-    near = np.floor(whole.astype(np.float32) + share).astype(np.intp)
-    rows = geometry.region.y + np.clip(np.concatenate((near, near + 1)), 0, size - 1)
+    at_float = whole.astype(np.float32) + rest.astype(np.float32) / np.float32(2 * wanted)
+    low = np.floor(at_float)
+    share = at_float - low
+    near = low.astype(np.intp)
+    weighs = [np.rint(part * np.float32(2048)) > 0 for part in (1 - share, share)]
+    used = np.concatenate((near[weighs[0]], near[weighs[1]] + 1))
+    rows = geometry.region.y + np.clip(used, 0, size - 1)
     last = geometry.source_height - 1
     kernel = _KINDS[ENCODINGS[encoding].name].kernel
     if kernel == 'bayer':
@@ -149,3 +153,23 @@ def rows_read(geometry: Geometry, encoding: str) -> NDArray[np.intp]:
     elif kernel == 'semi_planar':
         rows = np.concatenate((rows, geometry.source_height + rows // 2))
     return np.unique(rows)
+
+
+def strides_read(geometry: Geometry, encoding: str) -> list[slice] | None:
+    """The rows of `rows_read` as few slices, or None where they are most rows or lie unevenly.
+
+    Cameras are often a whole multiple of the network's input: 1920x1080 for 640x640 is read at
+    every third row only.
+    """
+    rows = rows_read(geometry, encoding)
+    period, rest = divmod(geometry.region.height, geometry.height)
+    if rest or _KINDS[ENCODINGS[encoding].name].kernel == 'semi_planar':
+        return None
+    phases = np.unique(rows % period)
+    if 2 * len(phases) > period:
+        return None
+    slices = []
+    for phase in phases:
+        of_phase = rows[rows % period == phase]
+        slices.append(slice(int(of_phase[0]), int(of_phase[-1]) + 1, period))
+    return slices

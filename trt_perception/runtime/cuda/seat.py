@@ -7,14 +7,13 @@ from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trt_perception.core import Frame, Geometry, ModelSpec, Region, Selection, place
 from trt_perception.runtime.cuda.decoding import Decoding
 from trt_perception.runtime.cuda.device import Scope
-from trt_perception.runtime.cuda.driver import call
+from trt_perception.runtime.cuda.images import Images
 from trt_perception.runtime.cuda.kernels import Kernels
-from trt_perception.runtime.cuda.memory import DeviceArena, PinnedArena
+from trt_perception.runtime.cuda.memory import PinnedArena
 from trt_perception.runtime.cuda.preprocess import preprocess_launch
 from trt_perception.runtime.host.color import to_bgr
 from trt_perception.runtime.pipeline import Result, StageTimes
@@ -30,10 +29,21 @@ class Look(NamedTuple):
 
 
 class Seat:
-    """The buffers of one image, and the launches on either side of the network that use them."""
+    """The buffers of one image, and the launches on either side of the network that use them.
+
+    Attributes:
+        took: nanoseconds that the last image was on the GPU.
+    """
 
     def __init__(
-        self, scope: Scope, spec: ModelSpec, decoding: Decoding, tables: int, tensor: int
+        self,
+        scope: Scope,
+        spec: ModelSpec,
+        decoding: Decoding,
+        *,
+        tables: int,
+        tensor: int,
+        uploads: bool,
     ) -> None:
         """Allocate what depends on the network.
 
@@ -41,6 +51,7 @@ class Seat:
             decoding: of this image's outputs.
             tables: device address of the level tables.
             tensor: device address of this image's part of the network's input.
+            uploads: see `Images`.
         """
         self._device = scope.device
         self._spec = spec
@@ -50,11 +61,12 @@ class Seat:
         slot = PinnedArena(scope, {'source': 8})
         self._source = slot.view('source', np.uint64, 1)
         self._slot = slot.addresses['source']
-        self._room = _Room(scope)
+        self._images = Images(scope, uploads)
         self._placed: tuple[tuple[int, int, Region], Geometry] | None = None
         self._frame: Frame | None = None
         self._look: Look | None = None
         self._arrival = 0
+        self.took = 0
 
     def accept(self, frame: Frame, selection: Selection, stream: Any) -> Look:
         """Bring an image to where the GPU reads it.
@@ -70,7 +82,7 @@ class Seat:
             frame = Frame.from_array(to_bgr(frame), 'bgr8')
         geometry = self._place(frame, selection.region)
         self._frame = frame  # its pixels must stay until the GPU has read them
-        self._source[0] = self._room.reach(frame, stream)
+        self._source[0] = self._images.reach(frame, geometry, stream)
         self._look = Look(geometry, frame.encoding, frame.step, selection)
         self._arrival = perf_counter_ns() - begun
         return self._look
@@ -107,6 +119,7 @@ class Seat:
         begun = perf_counter_ns()
         decoded = self._decoding.read(look.geometry, look.selection)
         self._frame = None
+        self.took = decoded.preprocess + decoded.infer + decoded.decode
         times = StageTimes(
             self._arrival + decoded.preprocess,
             decoded.infer,
@@ -121,49 +134,3 @@ class Seat:
             placed = place(frame.width, frame.height, spec.width, spec.height, spec.resize, region)
             self._placed = wanted, placed
         return self._placed[1]
-
-
-class _Room:
-    """Where the GPU finds an image; made anew only for one that is larger than all before."""
-
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
-        self._images: Scope | None = None
-        self._staging: PinnedArena | None = None
-        self._copy: DeviceArena | None = None
-        self._view: NDArray[np.uint8] = np.zeros(0, np.uint8)
-
-    def reach(self, frame: Frame, stream: Any) -> int:
-        """The device address of an image's first byte.
-
-        One in memory of ours stays where it is. Another is copied once: an asynchronous copy from
-        memory that is not pinned would make the driver do the same, and wait.
-        """
-        device = self._scope.device
-        data = frame.data
-        host = int(data.__array_interface__['data'][0])
-        reached = device.reach(host, data.nbytes)
-        if reached is None:
-            if data.nbytes > self._view.size:
-                self._grow(data.nbytes)
-            assert self._staging is not None
-            np.copyto(self._view[: data.nbytes], data)
-            host, reached = self._staging.host, self._staging.addresses['image']
-        if device.integrated:
-            return reached
-        if self._copy is None or data.nbytes > self._copy.size:
-            self._grow(data.nbytes)
-            return self.reach(frame, stream)
-        copy = self._copy.addresses['image']
-        call('cuMemcpyHtoDAsync', copy, host, data.nbytes, stream)
-        return copy
-
-    def _grow(self, size: int) -> None:
-        if self._images is not None:
-            self._images.close()
-        self._images = self._scope.device.scope()
-        self._scope.own(self._images)
-        self._staging = PinnedArena(self._images, {'image': size})
-        self._view = self._staging.view('image', np.uint8, size)
-        if not self._scope.device.integrated:
-            self._copy = DeviceArena(self._images, {'image': size})

@@ -45,6 +45,7 @@ class TensorRtEngine:
                 f"engine '{path}', made by {made_by(plan.data)}, does not run with {library()}"
                 f' here: {self._log.why()}; build it on this machine'
             )
+        self._config, self._kernels = _shared_kernels(self._engine)
         self._contexts: list[ExecutionContext] = []
         self.signature = self._read_signature(plan.metadata)
 
@@ -58,7 +59,8 @@ class TensorRtEngine:
         Raises:
             EngineError: no memory for its activations, or no such batch.
         """
-        context = ExecutionContext(self._engine, self._log, self._path, batch, spec)
+        made = [] if self._config is None else [self._config]
+        context = ExecutionContext(self._engine, made, self._log, self._path, batch, spec)
         self._contexts.append(context)
         return context
 
@@ -67,6 +69,7 @@ class TensorRtEngine:
         while self._contexts:
             self._contexts.pop().close()
         # In this order: an engine must not outlive its runtime.
+        self._config = self._kernels = None
         self._engine = None
         self._runtime = None
 
@@ -85,12 +88,18 @@ class ExecutionContext:
     """One run at a time of a network, on buffers that others own."""
 
     def __init__(
-        self, engine: Any, log: Log, path: Path, batch: int, spec: ModelSpec | None
+        self,
+        engine: Any,
+        made_with: list[Any],
+        log: Log,
+        path: Path,
+        batch: int,
+        spec: ModelSpec | None,
     ) -> None:
         self._log = log
         self._path = path
         self._context: Any = self._checked(
-            'create_execution_context', engine.create_execution_context
+            'create_execution_context', lambda: engine.create_execution_context(*made_with)
         )
         inputs: list[str] = []
         outputs: list[str] = []
@@ -165,6 +174,22 @@ class ExecutionContext:
                 ' export the model with a fixed number of boxes'
             )
         return TensorInfo(name, _numpy_name(engine.get_tensor_dtype(name), name, self._path), shape)
+
+
+def _shared_kernels(engine: Any) -> tuple[Any, Any]:
+    """What makes TensorRT-RTX compile kernels once and not for each context; None for TensorRT.
+
+    TensorRT-RTX compiles on the device, for seconds, with the first context.
+
+    Returns:
+        The settings of a context and what they share, which they do not keep alive.
+    """
+    if not library().is_rtx:
+        return None, None
+    config = engine.create_runtime_config()
+    kernels = config.create_runtime_cache()
+    config.set_runtime_cache(kernels)
+    return config, kernels
 
 
 def _numpy_name(dtype: Any, name: str, path: Path) -> str:

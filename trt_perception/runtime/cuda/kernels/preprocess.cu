@@ -64,6 +64,9 @@ static __device__ inline Tap row_tap(int at, int size, int wanted) {
   Tap tap = tap_of(at, size, wanted);
   tap.near = min(max(tap.near, 0), size - 1);
   tap.far = min(max(tap.far, 0), size - 1);
+  // What has no weight is not read: where two rows become one by thirds, half of the bytes.
+  if (tap.far_weight == 0) tap.far = tap.near;
+  if (tap.near_weight == 0) tap.near = tap.far;
   return tap;
 }
 

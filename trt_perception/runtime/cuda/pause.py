@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waiting for the GPU without a core of the CPU, and without being late."""
+
+from __future__ import annotations
+
+from time import perf_counter_ns, sleep
+
+#: Being woken takes about this long; the end is waited for awake.
+_AWAKE = 200_000
+#: By how much a longer frame lengthens the next pause.
+_PATIENCE = 0.05
+
+
+class Pause:
+    """Sleeps through the part of a frame in which it has never been ready.
+
+    A thread that sleeps until the driver wakes it is late by a tenth of a millisecond, sometimes by
+    many; one that spins takes a core. This one sleeps for as long as frames have taken at the least
+    and then spins for the rest. Times are in nanoseconds.
+    """
+
+    def __init__(self) -> None:
+        self._shortest = 0.0
+        self._begun = 0
+
+    def begin(self) -> None:
+        """The GPU has been given its work."""
+        self._begun = perf_counter_ns()
+
+    def left(self) -> float:
+        """How much longer it is safe to sleep; 0 or less if it is not."""
+        return self._shortest - _AWAKE - (perf_counter_ns() - self._begun)
+
+    def sleep(self) -> None:
+        """Sleep for so long."""
+        left = self.left()
+        if left > 0:
+            sleep(left / 1e9)
+
+    def learn(self, took: float) -> None:
+        """A frame took so long on the GPU; shorter ones count at once, longer ones slowly."""
+        if took < self._shortest or not self._shortest:
+            self._shortest = took
+        else:
+            self._shortest += _PATIENCE * (took - self._shortest)
