@@ -42,7 +42,7 @@ def test_cdr(domain_id: int) -> None:
 def test_topics(domain_id: int, tmp_path: Path) -> None:
     model = constant_detector(tmp_path / 'm.onnx')
     video = write_video(tmp_path / 'v.mp4')
-    options = ['--model', str(model), '--input', str(video), '--rate', '20', '--seconds', '2']
+    options = ['--model', str(model), '--input', str(video), '--rate', '20', '--seconds', '1']
     report = json.loads(run('topics.py', *options, '--json', domain_id=domain_id))
     assert report['frames a second'] > 0
     assert {'infer', 'total', 'stamp to publish'} <= set(report['detector']['stages'])

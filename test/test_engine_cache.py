@@ -183,7 +183,7 @@ def test_killed_at_any_moment(tmp_path: Path, cache: EngineCache) -> None:
     path = small(tmp_path / 'm.onnx')
     key = build(path, cache).manifest.key
     rng = random.Random(0)
-    for number in range(20):
+    for number in range(10):
         how = ('damage', 'remove')[number % 2]
         process = subprocess.Popen(
             [sys.executable, '-c', BUILDING_FOREVER, path, cache.folder, how],

@@ -140,8 +140,7 @@ def boxes(message: Detection2DArray) -> list[tuple[Any, ...]]:
     ]
 
 
-@pytest.mark.parametrize('storage', ['sqlite3', 'mcap'])
-@pytest.mark.parametrize('compressed', [False, True])
+@pytest.mark.parametrize(('storage', 'compressed'), [('sqlite3', False), ('mcap', True)])
 def test_a_bag_of_a_real_video(
     checkers: Any, assets: Path, tmp_path: Path, storage: Any, compressed: bool
 ) -> None:

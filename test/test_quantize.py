@@ -238,10 +238,8 @@ def resumed(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         'choose frames',
         'observe',
-        'weights',
         'sensitivity',
         'mix',
-        'compare INT8 with it',
         'draw the curve',
     ],
 )

@@ -365,7 +365,7 @@ def test_nothing_waits_for_an_inference(worker, pipeline, heard):
 
 
 def test_the_next_frame_runs_on_another_pipeline(worker, pipeline, heard):
-    """Also one that waits already; the old one is freed after its inference under way."""
+    """Also one that waits already, and it does not wait until the old one is freed."""
     other = Stepped()
     worker.submit(frame(1))
     assert pipeline.begun() == 1
@@ -375,10 +375,15 @@ def test_the_next_frame_runs_on_another_pipeline(worker, pipeline, heard):
     pipeline.end()
     assert heard.next() == 'result 1'
     assert other.begun() == 2
+    assert not pipeline.closed
+    other.end()
+    assert heard.next() == 'result 2'
+    worker.submit(frame(3))
+    assert other.begun() == 3
     (thread,) = pipeline.closed
     assert thread.name == 'inference'
     other.end()
-    assert heard.next() == 'result 2'
+    assert heard.next() == 'result 3'
     assert heard.rest() == [] and not other.closed
     worker.close()
     worker.join()

@@ -87,7 +87,7 @@ class InferenceWorker:
     def replace(self, pipeline: AnyPipeline) -> None:
         """Run the next frame on another pipeline, even one that waits already.
 
-        The old one is freed by the thread, once its inference under way has ended.
+        The old one is freed by the thread, after its inference under way and the frame that waits.
         """
         with self._condition:
             if not self._closing:
