@@ -73,7 +73,11 @@ class CudaDevice:
         self._context = call('cuDevicePrimaryCtxRetain', self._device)
         self._closed = False
         _open.add(self)
-        self.bind()
+        try:
+            self.bind()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def arch(self) -> str:

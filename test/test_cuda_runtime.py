@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands around the kernels on a GPU: who owns what, what is counted, how long one sleeps.
+
+The driver itself is a stand-in; test/gpu/ runs all of it on a real one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trt_perception.core import Frame, ModelSpec, Region, place
+from trt_perception.core.errors import PerceptionError
+from trt_perception.runtime.cuda import device as device_module
+from trt_perception.runtime.cuda import driver, pause
+from trt_perception.runtime.cuda.device import CudaDevice, why_absent
+from trt_perception.runtime.cuda.driver import CudaError, call
+from trt_perception.runtime.cuda.images import Images
+from trt_perception.runtime.cuda.memory import ALIGNMENT, DeviceArena, PinnedArena
+from trt_perception.runtime.cuda.pause import Pause
+from trt_perception.runtime.cuda.preprocess import rows_read, strides_read
+from trt_perception.runtime.engine import EngineError
+
+_MADE = {
+    'cuMemAlloc': 'cuMemFree',
+    'cuMemHostAlloc': 'cuMemFreeHost',
+    'cuStreamCreateWithPriority': 'cuStreamDestroy',
+    'cuEventCreate': 'cuEventDestroy',
+    'cuModuleLoadData': 'cuModuleUnload',
+    'cuGraphInstantiate': 'cuGraphExecDestroy',
+    'cuDevicePrimaryCtxRetain': 'cuDevicePrimaryCtxRelease',
+}
+_FREED = {free: make for make, free in _MADE.items()}
+_OUT_OF_MEMORY, _ILLEGAL_ADDRESS = 2, 700
+
+
+class Driver:
+    """Hands out handles and real host memory; knows what was not given back.
+
+    Attributes:
+        alive: what was made and not freed, by handle, in the order of making.
+        freed: names of the freeing calls, in their order.
+        fails: the call number that fails from now on, and with what.
+    """
+
+    def __init__(self) -> None:
+        self.alive: dict[int, str] = {}
+        self.freed: list[str] = []
+        self.fails: tuple[int, int] | None = None
+        self.made = 0
+        self.copies: list[tuple[int, int, int]] = []
+        self._memory: dict[int, Any] = {}
+        self._count = 0
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if not name.startswith('cu'):
+            return lambda value: value  # enumerations
+        return lambda *arguments: self._call(name, arguments)
+
+    def _call(self, name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        if name in ('cuGetErrorName', 'cuGetErrorString'):
+            return 0, {_OUT_OF_MEMORY: b'OUT', _ILLEGAL_ADDRESS: b'ILLEGAL'}.get(arguments[0])
+        self._count += 1
+        if self.fails is not None and self._count == self.fails[0]:
+            return (self.fails[1],)
+        if name in _MADE:
+            if name in ('cuMemAlloc', 'cuMemHostAlloc'):
+                buffer = (ctypes.c_uint8 * (arguments[0] + ALIGNMENT))()
+                handle = -(-ctypes.addressof(buffer) // ALIGNMENT) * ALIGNMENT
+                self._memory[handle] = buffer
+            else:
+                self.made += 1
+                handle = self.made
+            self.alive[handle] = name
+            return 0, handle
+        if name in _FREED:
+            if name != 'cuDevicePrimaryCtxRelease':  # that takes the device
+                assert self.alive.pop(int(arguments[0])) == _FREED[name], 'freed twice'
+                self._memory.pop(int(arguments[0]), None)
+            else:
+                context = next(h for h, kind in self.alive.items() if _MADE[kind] == name)
+                del self.alive[context]
+                assert not self.alive, 'the context went first'
+            self.freed.append(name)
+        if name == 'cuMemcpyHtoDAsync':
+            self.copies.append(arguments[:3])
+            ctypes.memmove(*arguments[:3])
+        values: dict[str, tuple[Any, ...]] = {
+            'cuDeviceGetCount': (2,),
+            'cuDeviceGet': arguments,
+            'cuDeviceGetName': (b'A GPU\0' + bytes(250),),
+            'cuDeviceGetAttribute': (8,),
+            'cuCtxGetStreamPriorityRange': (0, -5),
+            'cuMemHostGetDevicePointer': arguments[:1],
+        }
+        return (0, *values.get(name, ()))
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    fake = Driver()
+    monkeypatch.setattr(driver, 'bindings', lambda: fake)
+    monkeypatch.setattr(device_module, '_current', SimpleNamespace())
+    return fake
+
+
+def everything(device: CudaDevice) -> None:
+    """Some of all that there is."""
+    scope = device.scope()
+    scope.stream(-9)
+    scope.event()
+    scope.module(b'code')
+    scope.graph('captured')
+    DeviceArena(scope, {'a': 5, 'b': 300}).clear()
+    part = scope.part()
+    PinnedArena(part, {'a': 5})
+
+
+def test_all_is_freed_and_the_context_last(gpu: Driver) -> None:
+    device = CudaDevice()
+    everything(device)
+    assert len(gpu.alive) == 7
+    device.close()
+    device.close()
+    assert not gpu.alive
+    assert gpu.freed[-1] == 'cuDevicePrimaryCtxRelease'
+    assert len(gpu.freed) == 7
+
+
+def test_a_scope_leaves_nothing_with_its_device(gpu: Driver) -> None:
+    device = CudaDevice()
+    for _ in range(3):
+        scope = device.scope()
+        host, _ = scope.allocate_pinned(100)
+        assert device.reach(host + 10, 90) == host + 10
+        assert device.reach(host + 10, 91) is None
+        scope.close()
+        scope.close()
+        assert device.reach(host, 1) is None
+        assert list(gpu.alive.values()) == ['cuDevicePrimaryCtxRetain']
+    assert not device._scopes
+    device.close()
+
+
+def test_whatever_call_fails_nothing_is_left(gpu: Driver) -> None:
+    number, failed = 0, True
+    while failed:
+        number += 1
+        gpu.fails, gpu._count = (number, _OUT_OF_MEMORY), 0
+        device = None
+        failed = False
+        try:
+            device = CudaDevice()
+            everything(device)
+        except CudaError as error:
+            failed = True
+            assert (error.code, error.sticky) == (_OUT_OF_MEMORY, False)
+            assert str(error).endswith('failed: OUT (OUT)')
+        finally:
+            gpu.fails = None
+            if device is not None:
+                device.close()
+        assert not gpu.alive, number
+    assert number > 15
+
+
+def test_lost_context_is_told_and_closing_still_works(gpu: Driver) -> None:
+    device = CudaDevice()
+    everything(device)
+    gpu.fails, gpu._count = (1, _ILLEGAL_ADDRESS), 0
+    with pytest.raises(CudaError, match='ILLEGAL.*the CUDA context is lost, load the model again'):
+        call('cuEventSynchronize', 3)
+    device.close()
+    assert not gpu.alive
+
+
+def test_calls_are_counted(gpu: Driver) -> None:
+    before = driver.calls.copy()
+    CudaDevice(1).close()
+    assert (driver.calls - before)['cuDevicePrimaryCtxRetain'] == 1
+    with pytest.raises(EngineError, match='there is no GPU 2 here, CUDA shows 2'):
+        CudaDevice(2)
+    assert not gpu.alive
+
+
+def test_no_gpu_no_driver_no_cuda_python_are_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> object:
+        raise RuntimeError('Failed to dlopen\n libcuda.so.1')
+
+    monkeypatch.setattr(driver, 'bindings', lambda: SimpleNamespace(cuInit=broken))
+    assert why_absent() == 'the NVIDIA driver is not usable: Failed to dlopen libcuda.so.1'
+    none = SimpleNamespace(cuInit=lambda flags: (0,), cuDeviceGetCount=lambda: (0, 0))
+    monkeypatch.setattr(driver, 'bindings', lambda: none)
+    assert why_absent() == 'there is no NVIDIA GPU here'
+    monkeypatch.undo()
+    driver.bindings.cache_clear()
+    monkeypatch.setitem(__import__('sys').modules, 'cuda.bindings', None)
+    assert 'pip install cuda-bindings' in why_absent()
+    monkeypatch.undo()
+    driver.bindings.cache_clear()
+
+
+def test_arenas_keep_their_buffers_apart(gpu: Driver) -> None:
+    device = CudaDevice()
+    sizes = {'a': 1, 'b': ALIGNMENT, 'c': ALIGNMENT + 1, 'd': 0}
+    arena = PinnedArena(device.scope(), sizes)
+    for value, (name, size) in enumerate(sizes.items()):
+        assert arena.addresses[name] % ALIGNMENT == 0
+        arena.view(name, np.uint8, size)[:] = value + 1
+    for value, (name, size) in enumerate(sizes.items()):
+        assert (arena.view(name, np.uint8, size) == value + 1).all()
+    device.close()
+
+
+@pytest.mark.parametrize('uploads', [False, True])
+def test_images_of_changing_sizes_reach_the_device(gpu: Driver, uploads: bool) -> None:
+    device = CudaDevice()
+    images = Images(device.scope(), uploads)
+    random = np.random.default_rng(0)
+    for width, height in ((64, 48), (640, 360), (65, 47), (641, 361), (64, 48)):
+        frame = Frame.from_array(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        geometry = place(width, height, 96, 96, 'letterbox')
+        at = images.reach(frame, geometry, 'stream')
+        seen = np.ctypeslib.as_array((ctypes.c_uint8 * frame.data.size).from_address(at))
+        for row in rows_read(geometry, 'bgr8'):
+            part = slice(row * frame.step, (row + 1) * frame.step)
+            assert (seen[part] == frame.data[part]).all()
+    assert bool(gpu.copies) == uploads
+    pinned = PinnedArena(device.scope(), {'image': 64 * 48 * 3})
+    data = pinned.view('image', np.uint8, 64 * 48 * 3)
+    frame = Frame.checked(data, 64, 48, 'bgr8', 64 * 3)
+    at = images.reach(frame, place(64, 48, 96, 96, 'letterbox'), 'stream')
+    assert (at == pinned.addresses['image']) != uploads
+    device.close()
+    assert not gpu.alive
+
+
+@given(
+    size=st.tuples(st.integers(3, 300), st.integers(3, 300)),
+    scale=st.integers(1, 7),
+    encoding=st.sampled_from(['bgr8', 'mono16', 'bayer_rggb8', 'nv12']),
+    region=st.booleans(),
+)
+def test_strides_hold_every_row_that_is_read(
+    size: tuple[int, int], scale: int, encoding: str, region: bool
+) -> None:
+    width, height = size[0] * 2, size[1] * 2
+    spec = ModelSpec(
+        'yolov8', 'x', max(width // scale, 1), max(height // scale, 1), 'float32', (), 1
+    )
+    part = Region(1, 1, width - 2, height - 2) if region else Region()
+    geometry = place(width, height, spec.width, spec.height, 'letterbox', part)
+    slices = strides_read(geometry, encoding)
+    rows = rows_read(geometry, encoding)
+    assert rows.min() >= 0
+    if slices is not None:
+        held = {row for each in slices for row in range(each.start, each.stop, each.step)}
+        assert set(rows.tolist()) <= held
+        assert len(held) <= height / 2 + len(slices)
+
+
+def test_an_image_three_times_the_input_is_read_at_every_third_row() -> None:
+    geometry = place(1920, 1080, 640, 640, 'letterbox')
+    assert strides_read(geometry, 'bgr8') == [slice(1, 1079, 3)]
+
+
+def test_pause_sleeps_through_what_no_frame_was_faster_than(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, slept = [0], []
+    monkeypatch.setattr(pause, 'perf_counter_ns', lambda: now[0])
+    monkeypatch.setattr(pause, 'sleep', slept.append)
+    waiting = Pause()
+
+    def frame(took: float) -> None:
+        waiting.begin()
+        waiting.sleep()
+        waiting.learn(took)
+
+    frame(3e6)
+    assert slept == []  # nothing is known of the first
+    frame(2e6)
+    assert slept.pop() == pytest.approx((3e6 - pause._AWAKE) / 1e9)
+    frame(9e6)
+    assert slept.pop() == pytest.approx((2e6 - pause._AWAKE) / 1e9)  # a shorter one counts at once
+    for _ in range(200):
+        frame(9e6)
+    assert slept[-1] == pytest.approx((9e6 - pause._AWAKE) / 1e9, rel=1e-2)
+    slept.clear()
+    waiting.learn(pause._AWAKE)
+    frame(1.0)
+    assert slept == []  # too short to sleep
+
+
+def test_errors_are_for_users(gpu: Driver) -> None:
+    assert issubclass(CudaError, PerceptionError)
