@@ -7,12 +7,11 @@ The driver itself is a stand-in; test/gpu/ runs all of it on a real one.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
+from fake_cuda import ILLEGAL_ADDRESS, OUT_OF_MEMORY, Driver
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,80 +26,6 @@ from trt_perception.runtime.cuda.memory import ALIGNMENT, DeviceArena, PinnedAre
 from trt_perception.runtime.cuda.pause import Pause
 from trt_perception.runtime.cuda.preprocess import rows_read, strides_read
 from trt_perception.runtime.engine import EngineError
-
-_MADE = {
-    'cuMemAlloc': 'cuMemFree',
-    'cuMemHostAlloc': 'cuMemFreeHost',
-    'cuStreamCreateWithPriority': 'cuStreamDestroy',
-    'cuEventCreate': 'cuEventDestroy',
-    'cuModuleLoadData': 'cuModuleUnload',
-    'cuGraphInstantiate': 'cuGraphExecDestroy',
-    'cuDevicePrimaryCtxRetain': 'cuDevicePrimaryCtxRelease',
-}
-_FREED = {free: make for make, free in _MADE.items()}
-_OUT_OF_MEMORY, _ILLEGAL_ADDRESS = 2, 700
-
-
-class Driver:
-    """Hands out handles and real host memory; knows what was not given back.
-
-    Attributes:
-        alive: what was made and not freed, by handle, in the order of making.
-        freed: names of the freeing calls, in their order.
-        fails: the call number that fails from now on, and with what.
-    """
-
-    def __init__(self) -> None:
-        self.alive: dict[int, str] = {}
-        self.freed: list[str] = []
-        self.fails: tuple[int, int] | None = None
-        self.made = 0
-        self.copies: list[tuple[int, int, int]] = []
-        self._memory: dict[int, Any] = {}
-        self._count = 0
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if not name.startswith('cu'):
-            return lambda value: value  # enumerations
-        return lambda *arguments: self._call(name, arguments)
-
-    def _call(self, name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        if name in ('cuGetErrorName', 'cuGetErrorString'):
-            return 0, {_OUT_OF_MEMORY: b'OUT', _ILLEGAL_ADDRESS: b'ILLEGAL'}.get(arguments[0])
-        self._count += 1
-        if self.fails is not None and self._count == self.fails[0]:
-            return (self.fails[1],)
-        if name in _MADE:
-            if name in ('cuMemAlloc', 'cuMemHostAlloc'):
-                buffer = (ctypes.c_uint8 * (arguments[0] + ALIGNMENT))()
-                handle = -(-ctypes.addressof(buffer) // ALIGNMENT) * ALIGNMENT
-                self._memory[handle] = buffer
-            else:
-                self.made += 1
-                handle = self.made
-            self.alive[handle] = name
-            return 0, handle
-        if name in _FREED:
-            if name != 'cuDevicePrimaryCtxRelease':  # that takes the device
-                assert self.alive.pop(int(arguments[0])) == _FREED[name], 'freed twice'
-                self._memory.pop(int(arguments[0]), None)
-            else:
-                context = next(h for h, kind in self.alive.items() if _MADE[kind] == name)
-                del self.alive[context]
-                assert not self.alive, 'the context went first'
-            self.freed.append(name)
-        if name == 'cuMemcpyHtoDAsync':
-            self.copies.append(arguments[:3])
-            ctypes.memmove(*arguments[:3])
-        values: dict[str, tuple[Any, ...]] = {
-            'cuDeviceGetCount': (2,),
-            'cuDeviceGet': arguments,
-            'cuDeviceGetName': (b'A GPU\0' + bytes(250),),
-            'cuDeviceGetAttribute': (8,),
-            'cuCtxGetStreamPriorityRange': (0, -5),
-            'cuMemHostGetDevicePointer': arguments[:1],
-        }
-        return (0, *values.get(name, ()))
 
 
 @pytest.fixture
@@ -153,7 +78,7 @@ def test_whatever_call_fails_nothing_is_left(gpu: Driver) -> None:
     number, failed = 0, True
     while failed:
         number += 1
-        gpu.fails, gpu._count = (number, _OUT_OF_MEMORY), 0
+        gpu.fails, gpu._count = (number, OUT_OF_MEMORY), 0
         device = None
         failed = False
         try:
@@ -161,7 +86,7 @@ def test_whatever_call_fails_nothing_is_left(gpu: Driver) -> None:
             everything(device)
         except CudaError as error:
             failed = True
-            assert (error.code, error.sticky) == (_OUT_OF_MEMORY, False)
+            assert (error.code, error.sticky) == (OUT_OF_MEMORY, False)
             assert str(error).endswith('failed: OUT (OUT)')
         finally:
             gpu.fails = None
@@ -174,8 +99,8 @@ def test_whatever_call_fails_nothing_is_left(gpu: Driver) -> None:
 def test_lost_context_is_told_and_closing_still_works(gpu: Driver) -> None:
     device = CudaDevice()
     everything(device)
-    gpu.fails, gpu._count = (1, _ILLEGAL_ADDRESS), 0
-    with pytest.raises(CudaError, match='ILLEGAL.*the CUDA context is lost, load the model again'):
+    gpu.fails, gpu._count = (1, ILLEGAL_ADDRESS), 0
+    with pytest.raises(CudaError, match=r'ILLEGAL.*the CUDA context is lost, load the model again'):
         call('cuEventSynchronize', 3)
     device.close()
     assert not gpu.alive

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stand-in for the CUDA driver: host memory, streams that run at once, graphs that replay."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from trt_perception.runtime.cuda.memory import ALIGNMENT
+
+_MADE = {
+    'cuMemAlloc': 'cuMemFree',
+    'cuMemHostAlloc': 'cuMemFreeHost',
+    'cuStreamCreateWithPriority': 'cuStreamDestroy',
+    'cuEventCreate': 'cuEventDestroy',
+    'cuModuleLoadData': 'cuModuleUnload',
+    'cuGraphInstantiate': 'cuGraphExecDestroy',
+    'cuDevicePrimaryCtxRetain': 'cuDevicePrimaryCtxRelease',
+}
+_FREED = {free: make for make, free in _MADE.items()}
+OUT_OF_MEMORY, ILLEGAL_ADDRESS = 2, 700
+_ATTRIBUTES = {18: 0, 75: 8, 76: 7}  # integrated; the architecture of Orin
+
+
+class Driver:
+    """Hands out handles and real host memory; knows what was not given back. Streams run at once.
+
+    Attributes:
+        alive: what was made and not freed, by handle, in the order of making.
+        freed: names of the freeing calls, in their order.
+        fails: the call number that fails from now on, and with what.
+    """
+
+    def __init__(self) -> None:
+        self.alive: dict[int, str] = {}
+        self.freed: list[str] = []
+        self.fails: tuple[int, int] | None = None
+        self.made = 0
+        self.copies: list[str] = []
+        self.graphs: dict[int, list[Callable[[], None]]] = {}
+        self.captured: list[Callable[[], None]] | None = None
+        self._memory: dict[int, Any] = {}
+        self._count = 0
+
+    def do(self, step: Callable[[], None]) -> None:
+        """What a stream does: now, or whenever the graph is launched that is being captured."""
+        if self.captured is None:
+            step()
+        else:
+            self.captured.append(step)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name == 'CUDA_MEMCPY2D':
+            return SimpleNamespace
+        if name == 'CUmemorytype':
+            return SimpleNamespace(CU_MEMORYTYPE_HOST=1, CU_MEMORYTYPE_DEVICE=2)
+        if not name.startswith('cu'):
+            return lambda value: value  # enumerations
+        return lambda *arguments: self._call(name, arguments)
+
+    def _move(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if name.startswith('cuMemset'):
+            ctypes.memset(*arguments[:3])
+        elif name.startswith('cuMemcpy2D'):
+            wish = arguments[0]
+            for row in range(wish.Height):
+                ctypes.memmove(
+                    wish.dstDevice + row * wish.dstPitch,
+                    wish.srcHost + row * wish.srcPitch,
+                    wish.WidthInBytes,
+                )
+        else:
+            ctypes.memmove(*arguments[:3])
+        if 'HtoD' in name or '2D' in name:
+            self.copies.append(name)
+
+    def _call(self, name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        if name in ('cuGetErrorName', 'cuGetErrorString'):
+            return 0, {OUT_OF_MEMORY: b'OUT', ILLEGAL_ADDRESS: b'ILLEGAL'}.get(arguments[0])
+        self._count += 1
+        if self.fails is not None and self._count == self.fails[0]:
+            return (self.fails[1],)
+        if name == 'cuGraphInstantiate':
+            self.graphs[self.made + 1] = arguments[0]
+        if name in _MADE:
+            if name in ('cuMemAlloc', 'cuMemHostAlloc'):
+                buffer = (ctypes.c_uint8 * (arguments[0] + ALIGNMENT))()
+                handle = -(-ctypes.addressof(buffer) // ALIGNMENT) * ALIGNMENT
+                self._memory[handle] = buffer
+            else:
+                self.made += 1
+                handle = self.made
+            self.alive[handle] = name
+            return 0, handle
+        if name in _FREED:
+            if name != 'cuDevicePrimaryCtxRelease':  # that takes the device
+                assert self.alive.pop(int(arguments[0])) == _FREED[name], 'freed twice'
+                self._memory.pop(int(arguments[0]), None)
+            else:
+                context = next(h for h, kind in self.alive.items() if _MADE[kind] == name)
+                del self.alive[context]
+                assert not self.alive, 'the context went first'
+            self.freed.append(name)
+        if name == 'cuStreamBeginCapture':
+            self.captured = []
+        elif name == 'cuStreamEndCapture':
+            captured, self.captured = self.captured, None
+            return 0, captured
+        elif name == 'cuGraphLaunch':
+            for step in self.graphs[arguments[0]]:
+                step()
+        elif name.startswith(('cuMemcpy', 'cuMemset')):
+            self.do(lambda: self._move(name, arguments))
+        if name == 'cuDeviceGetAttribute':
+            return 0, _ATTRIBUTES.get(arguments[0], 1)
+        values: dict[str, tuple[Any, ...]] = {
+            'cuDeviceGetCount': (2,),
+            'cuDeviceGet': arguments,
+            'cuDeviceGetName': (b'A GPU\0' + bytes(250),),
+            'cuCtxGetStreamPriorityRange': (0, -5),
+            'cuMemHostGetDevicePointer': arguments[:1],
+        }
+        return (0, *values.get(name, ()))

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole GPU path without a GPU: the real kernels on the CPU, graphs that really are replayed.
+
+The driver is a stand-in, and ONNX Runtime stands in for TensorRT on the same buffers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from cuda_on_cpu import KERNELS, Cpu, build
+from fake_cuda import ILLEGAL_ADDRESS, Driver
+from models import color_detector
+
+from trt_perception.core import Detections, Frame, FrameError, Region, Selection, TensorInfo
+from trt_perception.core.decoders import decoders
+from trt_perception.runtime.cuda import device as device_module
+from trt_perception.runtime.cuda import driver
+from trt_perception.runtime.cuda.device import CudaDevice
+from trt_perception.runtime.cuda.driver import CudaError
+from trt_perception.runtime.cuda.lane import Lane
+from trt_perception.runtime.cuda.launch import Launch
+from trt_perception.runtime.cuda.pipeline import CudaPipeline
+from trt_perception.runtime.engine import EngineError, EngineInfo
+from trt_perception.runtime.host.onnx_runtime import open_session
+from trt_perception.runtime.model_file import load_spec
+from trt_perception.runtime.onnx_file import read_signature
+from trt_perception.runtime.pipeline import open_pipeline
+
+ROOT = Path(__file__).resolve().parents[1]
+WAREHOUSE = ROOT / 'resource' / 'models' / 'warehouse.onnx'
+
+
+class Kernels:
+    """`runtime.cuda.kernels.Kernels` on the CPU."""
+
+    def __init__(self, gpu: Driver, cpu: Cpu) -> None:
+        self._gpu, self._cpu = gpu, cpu
+
+    def launch(self, what: Launch, stream: Any) -> None:
+        self._gpu.do(lambda: self._cpu.run([what]))
+
+
+class Network:
+    """`TensorRtEngine` and one context of it, for batches of any size."""
+
+    def __init__(self, gpu: Driver, model: Path) -> None:
+        self._gpu = gpu
+        self._session = open_session(model, 1)
+        self.signature = read_signature(model)
+        self.refuses = False
+
+    def context(self, batch: int, spec: Any) -> SimpleNamespace:
+        def sized(tensors: Any) -> list[TensorInfo]:
+            return [dataclasses.replace(t, shape=(batch, *t.shape[1:])) for t in tensors]
+
+        inputs, outputs = sized(self.signature.inputs), sized(self.signature.outputs)
+        places: dict[str, int] = {}
+
+        def view(tensor: TensorInfo) -> np.ndarray:
+            size = int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize
+            raw = (ctypes.c_uint8 * size).from_address(places[tensor.name])
+            return np.frombuffer(raw, tensor.dtype).reshape(tensor.shape)
+
+        def run() -> None:
+            for row in range(batch):
+                feeds = {t.name: view(t)[row : row + 1].copy() for t in inputs}
+                for tensor, array in zip(outputs, self._session.run(None, feeds), strict=True):
+                    view(tensor)[row] = array[0]
+
+        def enqueue(stream: Any) -> None:
+            if self.refuses:
+                raise EngineError('execute_async_v3 failed: as asked')
+            self._gpu.do(run)
+
+        return SimpleNamespace(
+            inputs=inputs, outputs=outputs, enqueue=enqueue, close=places.clear,
+            bind=places.__setitem__,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def cpu(tmp_path_factory: pytest.TempPathFactory) -> Cpu:
+    folder = tmp_path_factory.mktemp('kernels')
+    sources = [KERNELS / f'{name}.cu' for name in ('preprocess', 'decode', 'suppress')]
+    return Cpu({name: run for source in sources for name, run in build(source, folder).items()})
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    fake = Driver()
+    monkeypatch.setattr(driver, 'bindings', lambda: fake)
+    monkeypatch.setattr(device_module, '_current', SimpleNamespace())
+    return fake
+
+
+Open = Callable[..., CudaPipeline]
+
+
+@pytest.fixture
+def opened(gpu: Driver, cpu: Cpu) -> Iterator[Open]:
+    """Opens as `open_engine` does; all is given back at the end."""
+    pipelines = []
+
+    def opening(model: Path, lanes: int = 1) -> CudaPipeline:
+        device = CudaDevice()
+        spec, network = load_spec(model), Network(gpu, model)
+        made = [
+            Lane(
+                device, Kernels(gpu, cpu), network, spec, decoders()[spec.layout],
+                uploads=lanes > 1,
+            )
+            for _ in range(lanes)
+        ]  # fmt: skip
+        pipeline = CudaPipeline(device, spec, made, EngineInfo('stand-in', 'a GPU', 'float32'))
+        pipeline.network = network
+        pipelines.append(pipeline)
+        return pipeline
+
+    yield opening
+    for pipeline in pipelines:
+        pipeline.close()
+    assert not gpu.alive
+
+
+def assert_same(found: Detections, expected: Detections) -> None:
+    assert found.class_ids.tolist() == expected.class_ids.tolist()
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.01)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+
+
+@pytest.fixture(scope='module')
+def pictures() -> list[np.ndarray]:
+    video = cv2.VideoCapture(str(ROOT / 'resource' / 'demo' / 'drive.mp4'))
+    images = [video.read()[1] for _ in range(60)][20::20]
+    return [np.ascontiguousarray(image) for image in images]
+
+
+@pytest.mark.parametrize('lanes', [1, 2])
+def test_agrees_with_the_host_whatever_changes_between_frames(
+    opened: Open, gpu: Driver, pictures: list[np.ndarray], lanes: int
+) -> None:
+    """Every change of the first column asks for another graph; stale addresses would show."""
+    host, cuda = open_pipeline(WAREHOUSE, threads=1), opened(WAREHOUSE, lanes)
+    image = pictures[0]
+    height, width = image.shape[:2]
+    triple = cv2.resize(image, (640 * 3, 360 * 3))
+    wishes = [
+        (Frame.from_array(image), Selection()),
+        (Frame.from_array(pictures[1]), Selection()),
+        (Frame.from_array(triple), Selection()),  # every third row, and more memory
+        (Frame.from_array(triple[::-1].copy()), Selection()),
+        (Frame.from_array(image), Selection(0.05, multi_label=True)),  # larger buffers
+        (Frame.from_array(image), Selection(region=Region(10, 20, width - 31, height - 21))),
+        (Frame.from_array(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), 'mono8'), Selection()),
+        (Frame.from_array(image), Selection()),
+    ]
+    seen = 0
+    for frame, selection in wishes:
+        expected = host(frame, selection).detections
+        for _ in range(lanes + 1):  # the first run of a kind, its capture and its replay
+            assert_same(cuda(frame, selection).detections, expected)
+        seen += len(expected)
+    assert seen > 10
+    assert bool(gpu.copies) and any('2D' in name for name in gpu.copies) == (lanes > 1)
+
+
+def test_a_frame_costs_at_most_three_calls_and_no_memory(
+    opened: Open, pictures: list[np.ndarray]
+) -> None:
+    for lanes, most in ((1, 2), (2, 3)):
+        cuda = opened(WAREHOUSE, lanes)
+        frame = Frame.from_array(pictures[0])
+        for _ in range(lanes):
+            cuda(frame, Selection())
+        before = driver.calls.copy()
+        for _ in range(lanes * 2):
+            cuda(frame, Selection())
+        calls = driver.calls - before
+        assert calls.total() == most * lanes * 2
+        assert not [name for name in calls if 'Alloc' in name]
+        cuda.close()
+
+
+def test_frames_in_flight_and_pinned_ones(opened: Open, pictures: list[np.ndarray]) -> None:
+    cuda = opened(WAREHOUSE, 2)
+    frames = []
+    for image in pictures[:2]:
+        data = cuda.frame_buffer(image.size)
+        data[:] = image.reshape(-1)
+        frames.append(Frame.checked(data, image.shape[1], image.shape[0], 'bgr8', image.strides[0]))
+    alone = [cuda(Frame.from_array(image), Selection()).detections for image in pictures[:2]]
+    tickets = [cuda.begin(frame, Selection()) for frame in frames]
+    with pytest.raises(EngineError, match='all 2 lanes are taken'):
+        cuda.begin(frames[0], Selection())
+    for ticket, expected in zip(reversed(tickets), reversed(alone), strict=True):
+        assert_same(ticket.finish().detections, expected)
+    with pytest.raises(EngineError, match='finished already'):
+        tickets[0].finish()
+
+
+def test_a_layout_without_kernels_is_decoded_on_the_host(opened: Open, tmp_path: Path) -> None:
+    model = color_detector(tmp_path / 'color.onnx')
+    host, cuda = open_pipeline(model, threads=1), opened(model)
+    for color in ((250, 10, 20), (10, 250, 20), (20, 10, 250)):
+        frame = Frame.from_array(np.full((50, 70, 3), color, np.uint8))
+        expected = host(frame, Selection()).detections
+        for _ in range(2):
+            result = cuda(frame, Selection())
+            assert_same(result.detections, expected)
+            assert min(result.times) > 0
+
+
+def test_a_batch_is_so_many_frames(gpu: Driver, cpu: Cpu, pictures: list[np.ndarray]) -> None:
+    host, device, spec = open_pipeline(WAREHOUSE, threads=1), CudaDevice(), load_spec(WAREHOUSE)
+    lane = Lane(
+        device, Kernels(gpu, cpu), Network(gpu, WAREHOUSE), spec, decoders()[spec.layout], batch=2
+    )
+    frames = [Frame.from_array(pictures[0]), Frame.from_array(cv2.resize(pictures[1], (333, 222)))]
+    for _ in range(2):
+        lane.begin(frames, Selection())
+        for frame, result in zip(frames, lane.finish(), strict=True):
+            assert_same(result.detections, host(frame, Selection()).detections)
+    device.close()
+    assert not gpu.alive
+
+
+def test_what_goes_wrong_costs_one_frame(opened: Open, pictures: list[np.ndarray]) -> None:
+    cuda = opened(WAREHOUSE)
+    frame = Frame.from_array(pictures[0])
+    expected = cuda(frame, Selection()).detections
+    with pytest.raises(FrameError, match='region_of_interest'):
+        cuda(frame, Selection(region=Region(9999, 9999, 5, 5)))
+    cuda.network.refuses = True
+    with pytest.raises(EngineError, match='execute_async_v3 failed: as asked'):
+        cuda(frame, Selection(0.5))
+    cuda.network.refuses = False
+    assert_same(cuda(frame, Selection()).detections, expected)
+
+
+def test_what_cannot_be_captured_is_launched_piece_by_piece(
+    opened: Open, gpu: Driver, pictures: list[np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
+    cuda = opened(WAREHOUSE)
+    frame, lane = Frame.from_array(pictures[0]), cuda._lanes[0]
+    network = cuda.network
+    enqueue = lane._context.enqueue
+
+    def refusing(stream: Any) -> None:
+        network.refuses = gpu.captured is not None
+        enqueue(stream)
+
+    lane._context.enqueue = refusing
+    expected = open_pipeline(WAREHOUSE, threads=1)(frame, Selection()).detections
+    for _ in range(3):
+        assert_same(cuda(frame, Selection()).detections, expected)
+    assert not lane.captured
+    assert caplog.text.count('cannot be captured') == 1
+
+
+def test_lost_context_is_said_and_all_is_given_back(
+    opened: Open, gpu: Driver, pictures: list[np.ndarray]
+) -> None:
+    cuda = opened(WAREHOUSE)
+    frame = Frame.from_array(pictures[0])
+    cuda(frame, Selection())
+    gpu.fails, gpu._count = (2, ILLEGAL_ADDRESS), 0  # the wait
+    with pytest.raises(CudaError) as raised:
+        cuda(frame, Selection())
+    assert raised.value.sticky
+
+
+def test_closing_with_a_frame_in_flight(opened: Open, pictures: list[np.ndarray]) -> None:
+    cuda = opened(WAREHOUSE)
+    cuda.begin(Frame.from_array(pictures[0]), Selection())
+    cuda.close()
+    cuda.close()
