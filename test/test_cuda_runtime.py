@@ -120,7 +120,9 @@ def test_no_gpu_no_driver_no_cuda_python_are_one_line_each(monkeypatch: pytest.M
         raise RuntimeError('Failed to dlopen\n libcuda.so.1')
 
     monkeypatch.setattr(driver, 'bindings', lambda: SimpleNamespace(cuInit=broken))
-    assert why_absent() == 'the NVIDIA driver is not usable: Failed to dlopen libcuda.so.1'
+    assert why_absent() == (
+        'there is no NVIDIA GPU here, or its driver is not installed (Failed to dlopen libcuda.so.1)'
+    )
     none = SimpleNamespace(cuInit=lambda flags: (0,), cuDeviceGetCount=lambda: (0, 0))
     monkeypatch.setattr(driver, 'bindings', lambda: none)
     assert why_absent() == 'there is no NVIDIA GPU here'

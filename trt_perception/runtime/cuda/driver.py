@@ -63,7 +63,9 @@ def call(function: str, *arguments: Any) -> Any:
     try:
         status, *results = getattr(bindings(), function)(*arguments)
     except RuntimeError as error:  # it loads the driver with the first call
-        raise EngineError(f'the NVIDIA driver is not usable: {one_line(error)}') from None
+        raise EngineError(
+            f'there is no NVIDIA GPU here, or its driver is not installed ({one_line(error)})'
+        ) from None
     if status:
         raise _error(function, status)
     return results[0] if len(results) == 1 else tuple(results)
