@@ -120,9 +120,8 @@ def test_no_gpu_no_driver_no_cuda_python_are_one_line_each(monkeypatch: pytest.M
         raise RuntimeError('Failed to dlopen\n libcuda.so.1')
 
     monkeypatch.setattr(driver, 'bindings', lambda: SimpleNamespace(cuInit=broken))
-    assert why_absent() == (
-        'there is no NVIDIA GPU here, or its driver is not installed (Failed to dlopen libcuda.so.1)'
-    )
+    cause = 'Failed to dlopen libcuda.so.1'
+    assert why_absent() == f'there is no NVIDIA GPU here, or its driver is not installed ({cause})'
     none = SimpleNamespace(cuInit=lambda flags: (0,), cuDeviceGetCount=lambda: (0, 0))
     monkeypatch.setattr(driver, 'bindings', lambda: none)
     assert why_absent() == 'there is no NVIDIA GPU here'
