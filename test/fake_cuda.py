@@ -25,7 +25,8 @@ _ATTRIBUTES = {18: 0, 75: 8, 76: 7}  # integrated; the architecture of Orin
 
 
 class Driver:
-    """Hands out handles and real host memory; knows what was not given back. Streams run at once.
+    """Hands out handles and real host memory; knows what was not given back. Streams run at once,
+    but for the default one, which runs as late as it may.
 
     Attributes:
         alive: what was made and not freed, by handle, in the order of making.
@@ -41,6 +42,7 @@ class Driver:
         self.copies: list[str] = []
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.captured: list[Callable[[], None]] | None = None
+        self._late: list[Callable[[], None]] = []
         self._memory: dict[int, Any] = {}
         self._count = 0
 
@@ -111,6 +113,15 @@ class Driver:
         elif name == 'cuGraphLaunch':
             for step in self.graphs[arguments[0]]:
                 step()
+        elif name in ('cuMemsetD8', 'cuMemcpyHtoD'):
+            # On the default stream: done when it is waited for, and not before.
+            if name == 'cuMemcpyHtoD':
+                content = ctypes.string_at(arguments[1], arguments[2])
+                arguments = (arguments[0], content, arguments[2])
+            self._late.append(lambda: self._move(name, arguments))
+        elif name == 'cuStreamSynchronize' and arguments[0] == 0:
+            while self._late:
+                self._late.pop(0)()
         elif name.startswith(('cuMemcpy', 'cuMemset')):
             self.do(lambda: self._move(name, arguments))
         if name == 'cuDeviceGetAttribute':

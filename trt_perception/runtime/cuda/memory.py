@@ -26,6 +26,11 @@ def _cut(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
     return offsets, max(end, ALIGNMENT)
 
 
+def _settle() -> None:
+    """Wait for the default stream, which ours do not wait for; its calls may return before."""
+    call('cuStreamSynchronize', 0)
+
+
 class DeviceArena:
     """Device memory.
 
@@ -47,13 +52,15 @@ class DeviceArena:
         self.addresses = {name: self._base + offset for name, offset in offsets.items()}
 
     def clear(self) -> None:
-        """Make all of it zero."""
+        """Make all of it zero; waits."""
         call('cuMemsetD8', self._base, 0, self.size)
+        _settle()
 
     def fill(self, name: str, content: NDArray[Any]) -> None:
         """Write a buffer; waits."""
         content = np.ascontiguousarray(content)
         call('cuMemcpyHtoD', self.addresses[name], content.ctypes.data, content.nbytes)
+        _settle()
 
 
 class PinnedArena:
