@@ -99,15 +99,14 @@ class _OnDevice:
         times.clear()
         self.stamps = times.addresses['stamps']
         self._multi_label = False
-        self._allocate()
+        self._allocate(multi_label=False)
 
     def enqueue(
         self, geometry: Geometry, selection: Selection, kernels: Kernels, stream: Any
     ) -> None:
         if selection.multi_label and not self._multi_label:
             # Many times the room, for what only accuracy figures ask for.
-            self._multi_label = True
-            self._allocate()
+            self._allocate(multi_label=True)
         for launch in self._plan.launches(
             selection, geometry, self._addresses, self._places, self._result
         ):
@@ -118,11 +117,13 @@ class _OnDevice:
         begin, prepared, inferred, end = (int(t) for t in stamps)
         return Decoded(detections, dropped, prepared - begin, inferred - prepared, end - inferred)
 
-    def _allocate(self) -> None:
-        self._plan = DecodePlan(self._spec, self._outputs, multi_label=self._multi_label)
-        sizes = {k: v for k, v in self._plan.buffers.items() if k != 'stamps'}
+    def _allocate(self, *, multi_label: bool) -> None:
+        plan = DecodePlan(self._spec, self._outputs, multi_label=multi_label)
+        sizes = {k: v for k, v in plan.buffers.items() if k != 'stamps'}
         arena = DeviceArena(self._scope, sizes)
         arena.clear()
+        # All or nothing: where memory is short, the kernels must not be told of room that is not.
+        self._plan, self._multi_label = plan, multi_label
         self._addresses = arena.addresses | {'stamps': self.stamps}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import atexit
 import threading
-import weakref
 from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple, Protocol
 
@@ -78,6 +77,11 @@ class CudaDevice:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def closed(self) -> bool:
+        """Whether all of it is freed."""
+        return self._closed
 
     @property
     def arch(self) -> str:
@@ -217,7 +221,8 @@ def why_absent() -> str:
     return ''
 
 
-_open: weakref.WeakSet[CudaDevice] = weakref.WeakSet()
+#: Kept alive: the garbage collector would end an engine's parts in any order, in any thread.
+_open: set[CudaDevice] = set()
 
 
 @atexit.register

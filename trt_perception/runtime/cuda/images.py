@@ -105,9 +105,14 @@ class Images:
             target[rows] = source[rows]
 
     def _grow(self, size: int) -> None:
+        # Where memory is short, the next image must find none rather than what is freed here.
+        self._kind, self._view = None, np.zeros(0, np.uint8)
+        self._staging = self._copy = None
         if self._memory is not None:
             self._memory.close()
         self._memory = self._scope.part()
-        self._staging = PinnedArena(self._memory, {'image': size})
-        self._view = self._staging.view('image', np.uint8, size)
-        self._copy = DeviceArena(self._memory, {'image': size}) if self._uploads else None
+        staging = PinnedArena(self._memory, {'image': size})
+        if self._uploads:
+            self._copy = DeviceArena(self._memory, {'image': size})
+        self._staging = staging
+        self._view = staging.view('image', np.uint8, size)

@@ -83,11 +83,13 @@ class Lane:
             self.close()
             raise
 
-    def knows(self, frame: Frame) -> bool:
-        """Whether its graph is for frames of this size and encoding."""
+    def knows(self, frame: Frame, selection: Selection) -> bool:
+        """Whether its graph is for frames such as this, as far as can be told undecoded."""
+        if frame.compressed:
+            return any(look.selection == selection for look in self.look)
+        wanted = (frame.width, frame.height, frame.encoding, frame.step, selection)
         return any(
-            (look.geometry.source_width, look.geometry.source_height, look.encoding)
-            == (frame.width, frame.height, frame.encoding)
+            (look.geometry.source_width, look.geometry.source_height, *look[1:]) == wanted
             for look in self.look
         )
 
@@ -200,6 +202,10 @@ class Lane:
                 self._enqueue(_EXTERNAL)
             finally:
                 graph = call('cuStreamEndCapture', self._stream)
+            try:
+                self._graph = self._graph_scope.graph(graph)
+            finally:
+                call('cuGraphDestroy', graph)
         except PerceptionError as error:
             if isinstance(error, CudaError) and error.sticky:
                 raise
@@ -208,11 +214,6 @@ class Lane:
                 'this engine cannot be captured into a CUDA graph and is launched layer by layer,'
                 ' which takes longer: %s', error,
             )  # fmt: skip
-            return
-        try:
-            self._graph = self._graph_scope.graph(graph)
-        finally:
-            call('cuGraphDestroy', graph)
 
     @property
     def captured(self) -> bool:

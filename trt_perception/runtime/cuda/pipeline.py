@@ -45,6 +45,7 @@ class Ticket:
         lane, self._lane = self._lane, None
         if lane is None:
             raise EngineError('this frame is finished already')
+        self._pipeline._check_open()
         try:
             return lane.finish()[0]
         finally:
@@ -84,9 +85,10 @@ class CudaPipeline:
 
         Raises:
             FrameError: the frame cannot be used; another one may work.
-            EngineError: all lanes are taken, or the network could not be launched.
+            EngineError: all lanes are taken, the pipeline is closed, or the network could not be
+                launched.
         """
-        lane = self._take(frame)
+        lane = self._take(frame, selection)
         try:
             with stage(frame.source or 'frame'):
                 lane.begin([frame], selection)
@@ -104,6 +106,7 @@ class CudaPipeline:
         Raises:
             CudaError: memory is short.
         """
+        self._check_open()
         self.device.bind()
         return PinnedArena(self._buffers, {'frame': size}).view('frame', np.uint8, size)
 
@@ -119,17 +122,22 @@ class CudaPipeline:
         """Free all of it, in order. Safe to call twice."""
         self.device.close()
 
-    def _take(self, frame: Frame) -> Lane:
+    def _check_open(self) -> None:
+        if self.device.closed:  # its buffers are no one's memory any more
+            raise EngineError('the pipeline is closed')
+
+    def _take(self, frame: Frame, selection: Selection) -> Lane:
+        self._check_open()
         with self._lock:
             if not self._free:
                 raise EngineError(
                     f'all {len(self._lanes)} lanes are taken; open the pipeline with more, or'
                     ' finish a frame first'
                 )
-            # Cameras of several sizes: a lane that has seen this size needs no new graph.
-            for lane in self._free:
-                if lane.knows(frame):
-                    break
+            # Cameras of several sizes: a lane that has seen this one needs no new graph. Of the
+            # others the one that was used longest ago gives up its own.
+            known = (lane for lane in self._free if lane.knows(frame, selection))
+            lane = next(known, self._free[0])
             self._free.remove(lane)
             return lane
 

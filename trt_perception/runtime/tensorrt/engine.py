@@ -45,9 +45,14 @@ class TensorRtEngine:
                 f"engine '{path}', made by {made_by(plan.data)}, does not run with {library()}"
                 f' here: {self._log.why()}; build it on this machine'
             )
-        self._config, self._kernels = _shared_kernels(self._engine)
         self._contexts: list[ExecutionContext] = []
-        self.signature = self._read_signature(plan.metadata)
+        self._config = self._kernels = None
+        try:
+            self._config, self._kernels = _shared_kernels(self._engine)
+            self.signature = self._read_signature(plan.metadata)
+        except BaseException:
+            self.close()  # in order, and not when the error is forgotten
+            raise
 
     def context(self, batch: int = 1, spec: ModelSpec | None = None) -> ExecutionContext:
         """Something that runs the network, once at a time; closed with the engine.
@@ -101,23 +106,11 @@ class ExecutionContext:
         self._context: Any = self._checked(
             'create_execution_context', lambda: engine.create_execution_context(*made_with)
         )
-        inputs: list[str] = []
-        outputs: list[str] = []
-        for index in range(engine.num_io_tensors):
-            name = engine.get_tensor_name(index)
-            output = engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT
-            (outputs if output else inputs).append(name)
-        for name in inputs:
-            shape = list(engine.get_tensor_shape(name))
-            if -1 in shape:
-                self._set_shape(name, shape, batch, spec)
-            elif batch != 1 and shape[0] != batch:
-                raise EngineError(
-                    f"engine '{path}' takes {shape[0]} frames at a time, not {batch}; build it with"
-                    ' --batch from a model that leaves its batch free'
-                )
-        self.outputs = [self._tensor(engine, name) for name in outputs]
-        self.inputs = [self._tensor(engine, name) for name in inputs]
+        try:
+            self._shape(engine, batch, spec)
+        except BaseException:
+            self.close()  # the error outlives the engine, which this must not
+            raise
 
     def bind(self, name: str, address: int) -> None:
         """Say where on the device a tensor lies.
@@ -155,6 +148,25 @@ class ExecutionContext:
                 f"{library()}, engine '{self._path}': {what} failed: {self._log.why()}"
             )
         return result
+
+    def _shape(self, engine: Any, batch: int, spec: ModelSpec | None) -> None:
+        inputs: list[str] = []
+        outputs: list[str] = []
+        for index in range(engine.num_io_tensors):
+            name = engine.get_tensor_name(index)
+            output = engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT
+            (outputs if output else inputs).append(name)
+        for name in inputs:
+            shape = list(engine.get_tensor_shape(name))
+            if -1 in shape:
+                self._set_shape(name, shape, batch, spec)
+            elif batch != 1 and shape[0] != batch:
+                raise EngineError(
+                    f"engine '{self._path}' takes {shape[0]} frames at a time, not {batch};"
+                    ' build it with --batch from a model that leaves its batch free'
+                )
+        self.outputs = [self._tensor(engine, name) for name in outputs]
+        self.inputs = [self._tensor(engine, name) for name in inputs]
 
     def _set_shape(self, name: str, shape: list[int], batch: int, spec: ModelSpec | None) -> None:
         if spec is not None and name == spec.input_name:
