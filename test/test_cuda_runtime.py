@@ -63,8 +63,8 @@ def test_a_scope_leaves_nothing_with_its_device(gpu: Driver) -> None:
     device = CudaDevice()
     for _ in range(3):
         scope = device.scope()
-        host, _ = scope.allocate_pinned(100)
-        assert device.reach(host + 10, 90) == host + 10
+        host, device_address = scope.allocate_pinned(100)
+        assert device.reach(host + 10, 90) == device_address + 10
         assert device.reach(host + 10, 91) is None
         scope.close()
         scope.close()
