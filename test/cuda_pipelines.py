@@ -42,7 +42,7 @@ class Kernels:
         self._fake, self._cpu = fake, cpu
 
     def launch(self, what: Launch, stream: Any) -> None:
-        self._fake.do(lambda: self._cpu.run([what]), stream)
+        self._fake.do(lambda: self._cpu.run([what]))
 
 
 class Network:
@@ -61,22 +61,21 @@ class Network:
         inputs, outputs = sized(self.signature.inputs), sized(self.signature.outputs)
         places: dict[str, int] = {}
 
-        def view(tensor: TensorInfo, bound: dict[str, int]) -> np.ndarray:
+        def view(tensor: TensorInfo) -> np.ndarray:
             size = int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize
-            raw = (ctypes.c_uint8 * size).from_address(bound[tensor.name])
+            raw = (ctypes.c_uint8 * size).from_address(places[tensor.name])
             return np.frombuffer(raw, tensor.dtype).reshape(tensor.shape)
 
-        def run(bound: dict[str, int]) -> None:
+        def run() -> None:
             for row in range(batch):
-                feeds = {t.name: view(t, bound)[row : row + 1].copy() for t in inputs}
+                feeds = {t.name: view(t)[row : row + 1].copy() for t in inputs}
                 for tensor, array in zip(outputs, self._session.run(None, feeds), strict=True):
-                    view(tensor, bound)[row] = array[0]
+                    view(tensor)[row] = array[0]
 
         def enqueue(stream: Any) -> None:
             if self.refuses:
                 raise EngineError('execute_async_v3 failed: as asked')
-            bound = dict(places)  # a graph keeps the addresses that it was captured with
-            self._fake.do(lambda: run(bound), stream)
+            self._fake.do(run)
 
         return SimpleNamespace(
             inputs=inputs, outputs=outputs, enqueue=enqueue, close=places.clear,
@@ -107,21 +106,18 @@ def opened(fake: Driver, cpu: Cpu) -> Iterator[Open]:
     """Opens as `open_engine` does; all is given back at the end."""
     pipelines = []
 
-    def opening(model: Path, lanes: int = 1, contexts: int = 0) -> CudaPipeline:
+    def opening(model: Path, lanes: int = 1) -> CudaPipeline:
         device = CudaDevice()
         with ExitStack() as undo:
             undo.callback(device.close)
             spec, network = load_spec(model), Network(fake, model)
-            made: list[Lane] = []
-            for number in range(lanes):
-                shared = contexts and number >= contexts
-                made.append(
-                    Lane(
-                        device, Kernels(fake, cpu), network, spec, decoders()[spec.layout],
-                        uploads=lanes > 1,
-                        track=made[number % contexts].track if shared else None,
-                    )
-                )  # fmt: skip
+            made = [
+                Lane(
+                    device, Kernels(fake, cpu), network, spec, decoders()[spec.layout],
+                    uploads=lanes > 1,
+                )
+                for _ in range(lanes)
+            ]  # fmt: skip
             info = EngineInfo('stand-in', 'a GPU', 'float32')
             pipeline = CudaPipeline(device, spec, made, info)
             undo.pop_all()

@@ -65,18 +65,18 @@ class Driver:
         self.made = 0
         self.copies: list[str] = []
         self.graphs: dict[int, list[Callable[[], None]]] = {}
-        self.captured: dict[int, list[Callable[[], None]]] = {}
+        self.captured: list[Callable[[], None]] | None = None
         self._late: list[Callable[[], None]] = []
         self._memory: dict[int, _Memory] = {}
         self._freed: list[_Memory] = []
         self._count = 0
 
-    def do(self, step: Callable[[], None], stream: int) -> None:
+    def do(self, step: Callable[[], None]) -> None:
         """What a stream does: now, or whenever the graph is launched that is being captured."""
-        if stream in self.captured:
-            self.captured[stream].append(step)
-        else:
+        if self.captured is None:
             step()
+        else:
+            self.captured.append(step)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name == 'CUDA_MEMCPY2D':
@@ -150,9 +150,10 @@ class Driver:
                 assert not self.alive, 'the context went first'
             self.freed.append(name)
         if name == 'cuStreamBeginCapture':
-            self.captured[arguments[0]] = []
+            self.captured = []
         elif name == 'cuStreamEndCapture':
-            return 0, self.captured.pop(arguments[0])
+            captured, self.captured = self.captured, None
+            return 0, captured
         elif name == 'cuGraphLaunch':
             for step in self.graphs[arguments[0]]:
                 step()
@@ -165,7 +166,7 @@ class Driver:
         elif name == 'cuStreamSynchronize' and arguments[0] == 0:
             self._finish()
         elif name.startswith(('cuMemcpy', 'cuMemset')):
-            self.do(lambda: self._move(name, arguments), arguments[-1])
+            self.do(lambda: self._move(name, arguments))
         if name == 'cuMemHostGetDevicePointer':
             return 0, self._memory[int(arguments[0])].device
         if name == 'cuDeviceGetAttribute':

@@ -148,13 +148,13 @@ def test_what_cannot_be_captured_is_launched_piece_by_piece(
     cuda = opened(WAREHOUSE)
     frame, lane = Frame.from_array(pictures[0]), cuda._lanes[0]
     network = cuda.network
-    enqueue = lane.track.context.enqueue
+    enqueue = lane._context.enqueue
 
     def refusing(stream: Any) -> None:
-        network.refuses = bool(fake.captured)
+        network.refuses = fake.captured is not None
         enqueue(stream)
 
-    lane.track.context.enqueue = refusing
+    lane._context.enqueue = refusing
     expected = open_pipeline(WAREHOUSE, threads=1)(frame, Selection()).detections
     for _ in range(3):
         assert_same(cuda(frame, Selection()).detections, expected)

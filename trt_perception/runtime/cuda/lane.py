@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lane: everything for one batch on its way from pixels to detections, in one CUDA graph."""
+"""A lane: everything for one run of the network, from pixels to detections, in one CUDA graph."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from trt_perception.runtime.cuda.memory import DeviceArena
 from trt_perception.runtime.cuda.pause import Pause
 from trt_perception.runtime.cuda.preprocess import level_tables
 from trt_perception.runtime.cuda.seat import Look, Seat
-from trt_perception.runtime.cuda.track import Track, Turn
 from trt_perception.runtime.engine import EngineError
 from trt_perception.runtime.nvtx import stage
 from trt_perception.runtime.pipeline import Result
@@ -42,7 +41,6 @@ class Lane:
 
     Attributes:
         look: what its graph is made for.
-        track: what it runs on; lanes that share one run in turns.
     """
 
     def __init__(
@@ -56,7 +54,6 @@ class Lane:
         batch: int = 1,
         priority: int = 0,
         uploads: bool = False,
-        track: Track | None = None,
     ) -> None:
         """Allocate.
 
@@ -64,8 +61,6 @@ class Lane:
             batch: images that the network takes at a time.
             uploads: see `Images`.
             priority: of its stream, lower is more urgent.
-            track: that of another lane of this batch, which is closed after this one; None makes
-                one.
 
         Raises:
             EngineError: the engine and the spec do not fit, or memory is short.
@@ -78,16 +73,11 @@ class Lane:
         self._graph: Any = None
         self._capturable = True
         self._pause = Pause()
-        self._wanted: tuple[Look, ...] = ()  # of the batch under way
-        self._turn: Turn | None = None
         try:
             self._stream = self._scope.stream(priority)
             self._done = self._scope.event()
-            if track is None:
-                context = engine.context(batch, spec)
-                self._scope.own(context)
-                track = Track(context)
-            self.track = track
+            self._context = engine.context(batch, spec)
+            self._scope.own(self._context)
             self._bind(spec, decoder, batch, uploads)
         except BaseException:
             self.close()
@@ -116,43 +106,31 @@ class Lane:
                 seat.accept(frame, selection, self._stream)
                 for seat, frame in zip(self._seats, frames, strict=True)
             )
-        self._wanted = look
         with stage('launch'):
-            self._turn = self.track.enter(self)
+            try:
+                self._launch(look)
+            except BaseException:
+                # The buffers are the next frame's; what was launched must be done with them.
+                with suppress(PerceptionError):
+                    call('cuStreamSynchronize', self._stream)
+                raise
+        self._pause.begin()
 
     def finish(self) -> list[Result]:
         """Wait for the detections of each frame.
 
         Raises:
-            EngineError: it had to wait for its turn, and then the network could not be launched.
             CudaError: the GPU failed.
             DecodeError: a decoder from outside is wrong.
         """
-        turn, self._turn = self._turn, None
-        assert turn is not None
         self._device.bind()
         with stage('wait'):
-            self.track.leave(turn)
+            self._pause.sleep()
+            call('cuEventSynchronize', self._done)
         with stage('read'):
             results = [seat.result() for seat in self._seats]
         self._pause.learn(max(seat.took for seat in self._seats))
         return results
-
-    def launch(self) -> None:
-        """Give the GPU its work, in its turn on the track."""
-        try:
-            self._launch()
-        except BaseException:
-            # Buffers and context are the next frame's; what was launched must be done with them.
-            with suppress(PerceptionError):
-                call('cuStreamSynchronize', self._stream)
-            raise
-        self._pause.begin()
-
-    def wait(self) -> None:
-        """Until the GPU is through with what was launched."""
-        self._pause.sleep()
-        call('cuEventSynchronize', self._done)
 
     def close(self) -> None:
         """Free everything, after what is under way. Safe to call twice."""
@@ -160,8 +138,7 @@ class Lane:
         self._scope.close()
 
     def _bind(self, spec: ModelSpec, decoder: Decoder, batch: int, uploads: bool) -> None:
-        context = self.track.context
-        tensors = {t.name: t for t in (*context.inputs, *context.outputs)}
+        tensors = {t.name: t for t in (*self._context.inputs, *self._context.outputs)}
         image = tensors.get(spec.input_name)
         wanted = (batch, 3, spec.height, spec.width)
         if image is None or image.shape != wanted:
@@ -176,7 +153,8 @@ class Lane:
         if spec.size_input:
             size = np.tile(np.array([spec.width, spec.height], np.int64), (batch, 1))
             arena.fill(spec.size_input, size)
-        self._tensors = {name: arena.addresses[name] for name in tensors}
+        for name in tensors:
+            self._context.bind(name, arena.addresses[name])
         outputs = [tensors[name] for name in spec.outputs]
         self._seats = []
         for index in range(batch):
@@ -192,21 +170,21 @@ class Lane:
                 )
             )
 
-    def _launch(self) -> None:
-        if self._wanted == self.look and self._graph is not None:
+    def _launch(self, look: tuple[Look, ...]) -> None:
+        if look == self.look and self._graph is not None:
             call('cuGraphLaunch', self._graph, self._stream)
             return
         # TensorRT allocates with the first run of a context, which no graph may hold.
         self._enqueue(0)
-        if self._wanted != self.look:
+        if look != self.look:
             self.look = ()
             self._capture()
-            self.look = self._wanted
+            self.look = look
 
     def _enqueue(self, event_flags: int) -> None:
         for seat in self._seats:
             seat.enqueue_before(self._kernels, self._stream)
-        self.track.enqueue(self._tensors, self._stream)
+        self._context.enqueue(self._stream)
         for seat in self._seats:
             seat.enqueue_after(self._kernels, self._stream)
         call('cuEventRecordWithFlags', self._done, self._stream, event_flags)

@@ -25,8 +25,6 @@ from trt_perception.runtime.pipeline import Result
 from trt_perception.runtime.tensorrt.library import library
 from trt_perception.runtime.tensorrt.plan import load_plan
 
-#: More networks at once than a GPU is full with only take memory.
-MOST_CONTEXTS = 4
 _PRECISIONS = {'fp32': 'float32', 'fp16': 'float16'}
 
 
@@ -136,9 +134,10 @@ class CudaPipeline:
                     f'all {len(self._lanes)} lanes are taken; open the pipeline with more, or'
                     ' finish a frame first'
                 )
-            # Cameras of several sizes: a lane that has seen this one needs no new graph. Then one
-            # that can be launched at once; then the one that was used longest ago.
-            lane = max(self._free, key=lambda lane: (lane.knows(frame, selection), lane.track.idle))
+            # Cameras of several sizes: a lane that has seen this one needs no new graph. Of the
+            # others the one that was used longest ago gives up its own.
+            known = (lane for lane in self._free if lane.knows(frame, selection))
+            lane = next(known, self._free[0])
             self._free.remove(lane)
             return lane
 
@@ -154,7 +153,6 @@ def open_engine(
     accept_failed_gate: bool = False,
     device: int = 0,
     lanes: int = 1,
-    contexts: int = 0,
     priority: int = 0,
 ) -> CudaPipeline:
     """Load an engine and all that stands around it.
@@ -165,9 +163,6 @@ def open_engine(
         accept_failed_gate: run an INT8 engine although it lost too much of its accuracy.
         device: the GPU, as CUDA counts them.
         lanes: frames in flight at a time.
-        contexts: of them that the network runs on at a time, each with memory of its own; lanes
-            beyond that bring their images to the GPU meanwhile. 0: as many as lanes, and four at
-            the most.
         priority: of the CUDA streams; lower is more urgent, 0 the least.
 
     Raises:
@@ -198,16 +193,10 @@ def open_engine(
         # A frame alone is soonest where its pixels are read in place. Beside other frames a copy is
         # better: the threads that wait for the bus would keep others from the GPU.
         uploads = lanes > 1 and not gpu.integrated
-        contexts = min(contexts or MOST_CONTEXTS, lanes)
-        made: list[Lane] = []
-        for number in range(lanes):
-            track = made[number % contexts].track if number >= contexts else None
-            made.append(
-                Lane(
-                    gpu, kernels, loaded, spec, decoder,
-                    priority=priority, uploads=uploads, track=track,
-                )
-            )  # fmt: skip
+        made = [
+            Lane(gpu, kernels, loaded, spec, decoder, priority=priority, uploads=uploads)
+            for _ in range(lanes)
+        ]
         precision = plan.manifest.precision or 'unknown precision'
         info = EngineInfo(str(library()), gpu.name, _PRECISIONS.get(precision, precision))
         pipeline = CudaPipeline(gpu, spec, made, info)
