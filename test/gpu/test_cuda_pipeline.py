@@ -263,15 +263,16 @@ def test_lanes_and_buffers_leave_nothing_behind(engine_of: EngineOf, device: Cud
     assert device.memory_use().free >= before[0] - (1 << 20)
     assert process_memory()['resident'] <= before[1] + (8 << 20)
 
-    # In a process of its own: what others leave to malloc, malloc_trim may not find.
+    # The whole, in a process of its own. TensorRT-RTX leaves something with each context, without
+    # anything of ours around it; how much varies by some MB.
     script = Path(__file__).with_name('open_and_close.py')
     command = [sys.executable, str(script), str(engine_of(WAREHOUSE, 'fp32'))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    device_left, host_left = (int(word) for word in done.stdout.split())
-    # TensorRT-RTX by itself leaves 2 MiB on the device with each context (measured without us).
-    assert device_left <= 8 * (3 << 20)
-    assert host_left <= 16 << 20
+    print(done.stdout)
+    device_alone, host_alone, device_ours, host_ours = (int(word) for word in done.stdout.split())
+    assert device_ours <= device_alone + (1 << 20)
+    assert host_ours <= host_alone + (16 << 20)
 
 
 def test_a_batch_is_so_many_frames(
