@@ -19,7 +19,7 @@ import pytest
 import trt_perception
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = {'detector', 'player', 'recorder', 'trt-perception'}
+COMMANDS = {'detector', 'overlay', 'player', 'recorder', 'trt-perception'}
 
 # Import name to rosdep key, where they differ.
 ROSDEP = {'cuda': 'cuda-bindings', 'cv2': 'python3-opencv', 'numpy': 'python3-numpy',

@@ -116,3 +116,11 @@ def recorder() -> int:
     from trt_perception.nodes.recorder import RecorderNode
 
     return run(RecorderNode, stop)
+
+
+def overlay() -> int:
+    """Draw detections onto their images and publish these."""
+    stop = Stop()
+    from trt_perception.nodes.overlay import OverlayNode
+
+    return run(OverlayNode, stop)
