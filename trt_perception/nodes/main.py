@@ -118,6 +118,14 @@ def recorder() -> int:
     return run(RecorderNode, stop)
 
 
+def camera() -> int:
+    """Publish what a device, a stream, a file or a GStreamer pipeline gives as a camera topic."""
+    stop = Stop()
+    from trt_perception.nodes.camera import CameraNode
+
+    return run(CameraNode, stop)
+
+
 def overlay() -> int:
     """Draw detections onto their images and publish these."""
     stop = Stop()
