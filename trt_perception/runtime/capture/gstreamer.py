@@ -29,8 +29,6 @@ class GStreamerCapture:
     wanted encoding already.
     """
 
-    recorded = False
-
     def __init__(self, wish: Wish) -> None:
         """Prepare, and see that the pipeline can be made.
 
@@ -40,6 +38,7 @@ class GStreamerCapture:
         self._library = _library()
         self._wish = wish
         self.name = wish.pipeline
+        self.recorded = False
         pixels = f'video/x-raw,format={FORMATS[wish.encoding].gstreamer}'
         self._caps = 'image/jpeg' if wish.compressed else pixels
         self._pipeline: Any = None
@@ -52,13 +51,14 @@ class GStreamerCapture:
         self._arrived = self._pulled = self._told = 0
         pad = self._sink.get_static_pad('sink')
         pad.add_probe(gst.PadProbeType.BUFFER, self._on_arrival)
-        paused = self._pipeline.set_state(gst.State.PAUSED)
         # A live source is taken as it comes; a recording is played at its own pace.
-        self._sink.set_property('sync', paused != gst.StateChangeReturn.NO_PREROLL)
+        paused = self._pipeline.set_state(gst.State.PAUSED)
+        self.recorded = paused != gst.StateChangeReturn.NO_PREROLL
+        self._sink.set_property('sync', self.recorded)
         self._pipeline.set_state(gst.State.PLAYING)
         self._first = self._pull(stop)
         if self._first is None:
-            return ''
+            return ''  # the end came first, as `read` will tell
         rate = self._first.rate
         told = f'{self._first.kind}, {self._first.width}x{self._first.height}'
         return f'{told}, {rate:.4g} Hz' if rate else told
@@ -144,10 +144,10 @@ class GStreamerCapture:
         return int(time) if 0 <= now - time < PLAUSIBLE else now
 
     def _failure(self, message: Any) -> CaptureError:
-        error, _ = message.parse_error()
+        error, details = message.parse_error()
         reason = f'{message.src.get_name()} says: {one_line(Exception(error.message))}'
-        if 'stream error' in error.message or 'not-negotiated' in str(message.parse_error()[1]):
-            reason += f' (it has to end in {self._caps})'
+        if 'not-negotiated' in (details or ''):
+            reason += f' It has to end in {self._caps}.'
         return self._error(reason)
 
     def _error(self, reason: str, final: bool = False) -> CaptureError:
