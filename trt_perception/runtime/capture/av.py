@@ -198,8 +198,11 @@ class AvCapture:
         number = getattr(error, 'errno', None)
         if isinstance(error, self._av.error.ExitError):  # what its time-out looks like
             return self._gave_nothing()
-        reason = self._advice.get(number or 0) or getattr(error, 'strerror', '') or one_line(error)
-        return CaptureError(f"source '{self.name}': {one_line(Exception(reason))}", self._file)
+        advice = self._advice.get(number or 0)
+        if isinstance(error, self._av.InvalidDataError):
+            advice = 'is no video that FFmpeg can read'
+        reason = advice or getattr(error, 'strerror', '') or one_line(error)
+        return CaptureError(f"source '{self.name}': {reason}", self._file)
 
 
 def require_av(what: str) -> Any:

@@ -145,7 +145,7 @@ class GStreamerCapture:
 
     def _failure(self, message: Any) -> CaptureError:
         error, details = message.parse_error()
-        reason = f'{message.src.get_name()} says: {one_line(Exception(error.message))}'
+        reason = f'{message.src.get_name()} says: {" ".join(error.message.split())}'
         if 'not-negotiated' in (details or ''):
             reason += f' It has to end in {self._caps}.'
         return self._error(reason)

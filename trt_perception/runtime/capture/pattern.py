@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A test pattern: colour bars, and a white square that moves on with every image."""
+"""A test pattern: colour bars, and a square in their opposites that moves on with every image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trt_perception.runtime.capture.base import Shot, Wish
 from trt_perception.runtime.capture.picture import check, develop
 
 WIDTH, HEIGHT, RATE = 640, 480, 30.0
-#: White, yellow, cyan, green, magenta, red, blue, black; blue, green, red.
+#: White, yellow, cyan, green, magenta, red, blue, black, as blue, green and red.
 BARS = (
     (255, 255, 255), (0, 255, 255), (255, 255, 0), (0, 255, 0),
     (255, 0, 255), (0, 0, 255), (255, 0, 0), (0, 0, 0),
@@ -67,7 +67,8 @@ class PatternCapture:
     def _draw(self, number: int) -> NDArray[np.uint8]:
         picture = self._bars.copy()
         side = max(1, self._height // 8)
-        left = (self._width - side) * (number % PLACES) // PLACES
+        left = max(0, self._width - side) * (number % PLACES) // PLACES
         top = (self._height - side) // 2
-        picture[top : top + side, max(0, left) : left + side] = 255
+        square = picture[top : top + side, left : left + side]
+        np.subtract(255, square, out=square)
         return picture
