@@ -81,8 +81,7 @@ class CaptureLoop:
         self._stop = threading.Event()
         self._telling = threading.Lock()
         self._box: Mailbox[Shot] = Mailbox()
-        # Who reads may be held up in a driver: that must not hold up the end of the process.
-        self._reader = threading.Thread(target=self._read, name='capture', daemon=True)
+        self._reader = threading.Thread(target=self._read, name='capture')
         self._sender = threading.Thread(target=self._send, name='camera')
         self._sender.start()
         self._reader.start()
@@ -90,7 +89,8 @@ class CaptureLoop:
     def close(self) -> None:
         """Stop; nothing is handed over and nobody is told anything once this returns.
 
-        A source that is waited for disconnects by itself when it comes back, within its time-out.
+        A stream that is waited for can only be left when it comes back, within its time-out: its
+        thread does so by itself, and the process does not end before.
         """
         with self._telling:
             self._stop.set()
