@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, monotonic_ns
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,7 +33,7 @@ from trt_perception.runtime.capture import (
     Wish,
     capture_of,
 )
-from trt_perception.runtime.capture.av import BEHIND, frame_of
+from trt_perception.runtime.capture.av import BEHIND, AvCapture, frame_of
 from trt_perception.runtime.capture.edge import WAITED, LiveEdge
 from trt_perception.runtime.capture.formats import FORMATS
 from trt_perception.runtime.capture.jpeg import compressed_size
@@ -222,6 +223,58 @@ def test_devices_that_are_not_there() -> None:
     advice = v4l2_advice('/dev/video0')
     assert 'sudo usermod -aG video $USER' in advice[errno.EACCES]
     assert 'fuser /dev/video0' in advice[errno.EBUSY]
+
+
+def stamped(first: float, rate: int = 25) -> AvCapture:
+    """FFmpeg's own device, whose first image is of this second of CLOCK_MONOTONIC."""
+    graph = f'testsrc=size=64x48:rate={rate},setpts=(N/{rate}+{first:.6f})/TB'
+    return AvCapture(graph, Wish(timeout=0.5), name='test', format='lavfi')
+
+
+def test_stamps_of_a_device_are_kept() -> None:
+    first = round(monotonic() - 5.0, 2)
+    seen = [shot for shot, _ in zip(shots(stamped(first)), range(20), strict=False)]
+    wanted = [(first + k / 25) * 1e9 for k in range(20)]
+    assert [s.taken for s in seen] == pytest.approx(wanted, abs=20_000_000)
+    assert set(np.diff([s.taken for s in seen]).tolist()) == {40_000_000}
+
+
+@pytest.mark.parametrize('ahead', [-3600.0, 3600.0])
+def test_stamps_of_another_clock_are_not_taken_over(ahead: float) -> None:
+    before = monotonic_ns()
+    shot = next(shots(stamped(monotonic() + ahead)))
+    assert before < shot.taken < monotonic_ns()
+
+
+class Reluctant:
+    """A device's container that has nothing yet, so many times; FFmpeg then raises EAGAIN."""
+
+    def __init__(self, container: Any, times: float) -> None:
+        self._container = container
+        self.times = times
+
+    def demux(self, stream: Any) -> Iterator[Any]:
+        self.times -= 1
+        if self.times >= 0:
+            raise av.BlockingIOError(errno.EAGAIN, 'Resource temporarily unavailable')
+        return self._container.demux(stream)
+
+    def close(self) -> None:
+        self._container.close()
+
+
+def test_a_device_that_has_nothing_yet() -> None:
+    capture = stamped(monotonic())
+    capture.open(NEVER)
+    capture._container = reluctant = Reluctant(capture._container, 5)  # type: ignore[assignment]
+    assert capture.read(NEVER) is not None
+    reluctant.times = float('inf')
+    error = refusal(lambda: capture.read(NEVER))
+    assert str(error) == "source 'test' gave nothing for 0.5 s"
+    stop = threading.Event()
+    stop.set()
+    assert capture.read(stop) is None
+    capture.close()
 
 
 # A stream's own time
