@@ -87,7 +87,10 @@ def _address(address: str, wish: Wish) -> Capture:
         )
     if not host:
         raise CaptureError(f"source '{name}' names no machine, as in {scheme}://machine/", True)
-    options = {'rtsp_transport': wish.rtsp_transport} if scheme.startswith('rtsp') else {}
+    # A second of images would be kept back to find a rate that nobody asks for.
+    options = {'fpsprobesize': '0'}
+    if scheme.startswith('rtsp'):
+        options['rtsp_transport'] = wish.rtsp_transport
     advice = {
         errno.ECONNREFUSED: f'nobody answers at {host}; start the camera or mend the address',
         errno.EHOSTUNREACH: f'{host} is not reached; look at its power, its cable and the address',
