@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -224,6 +226,33 @@ def test_pipeline(world: World, tmp_path: Path) -> None:
     assert {(m.width, m.encoding, m.step) for m in images} == {(320, 'yuv422_yuy2', 640)}
     said = eye.until_says('images/s', DiagnosticStatus.OK)
     assert (said['source'], said['images']) == (pipeline, 'yuv422_yuy2, 320x240, 20 Hz')
+
+
+def test_exceptions_of_cpp_beside_gstreamer(tmp_path: Path) -> None:
+    """Its libunwind must not come between what throws and what catches in the same process."""
+    require_gstreamer(tmp_path)
+    import gi
+
+    code = f"""
+import sys
+sys.path.append({str(Path(gi.__file__).parents[1])!r})
+import rclpy
+from rclpy.context import Context
+from rclpy.signals import SignalHandlerGuardCondition
+from trt_perception.runtime.capture import Wish, capture_of
+capture_of(Wish(pipeline='videotestsrc'))
+import onnxruntime
+context = Context()
+rclpy.init(context=context)
+guard = SignalHandlerGuardCondition(context)
+guard.destroy()
+try:
+    guard.destroy()
+except rclpy.exceptions.InvalidHandle:
+    print('caught')
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, 'caught\n'), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def test_devices_that_are_not_there() -> None:
 
 def stamped(first: float, rate: int = 25) -> AvCapture:
     """FFmpeg's own device, whose first image is of this second of CLOCK_MONOTONIC."""
-    graph = f'testsrc=size=64x48:rate={rate},setpts=(N/{rate}+{first:.6f})/TB'
+    graph = f'testsrc=size=64x48:rate={rate},settb=1/1000000,setpts=(N/{rate}+{first:.6f})/TB'
     return AvCapture(graph, Wish(timeout=0.5), name='test', format='lavfi')
 
 
@@ -235,8 +235,7 @@ def test_stamps_of_a_device_are_kept() -> None:
     first = round(monotonic() - 5.0, 2)
     seen = [shot for shot, _ in zip(shots(stamped(first)), range(20), strict=False)]
     wanted = [(first + k / 25) * 1e9 for k in range(20)]
-    assert [s.taken for s in seen] == pytest.approx(wanted, abs=20_000_000)
-    assert set(np.diff([s.taken for s in seen]).tolist()) == {40_000_000}
+    assert [s.taken for s in seen] == pytest.approx(wanted, abs=2000)
 
 
 @pytest.mark.parametrize('ahead', [-3600.0, 3600.0])

@@ -200,7 +200,8 @@ class AvCapture:
             return self._gave_nothing()
         advice = self._advice.get(number or 0)
         if isinstance(error, self._av.InvalidDataError):
-            advice = 'is no video that FFmpeg can read'
+            what = 'is' if self._file else 'broke off, or is'
+            advice = f'{what} no video that FFmpeg can read'
         reason = advice or getattr(error, 'strerror', '') or one_line(error)
         return CaptureError(f"source '{self.name}': {reason}", self._file)
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import threading
+from contextlib import suppress
 from functools import partial
 from time import monotonic, monotonic_ns
 from typing import Any, NamedTuple
@@ -197,6 +199,10 @@ class _Library(NamedTuple):
 
 
 def _library() -> _Library:
+    # GStreamer's libunwind, loaded for all, would take the place of the C++ runtime's own unwinder
+    # in what is loaded later, and an exception there end the process. The first one wins.
+    with suppress(OSError):
+        ctypes.CDLL('libgcc_s.so.1', ctypes.RTLD_GLOBAL)
     try:
         import gi
 
