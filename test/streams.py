@@ -92,6 +92,9 @@ class WebCamera:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                if self.path != '/video':
+                    self.send_error(401 if self.path == '/locked' else 404)
+                    return
                 self.send_response(200)
                 self.send_header('Content-Type', 'multipart/x-mixed-replace; boundary=frame')
                 self.end_headers()

@@ -425,6 +425,16 @@ def test_a_web_camera(web: WebCamera) -> None:
     images.close()  # type: ignore[attr-defined]
 
 
+def test_addresses_that_a_camera_refuses(web: WebCamera) -> None:
+    for path, words in (
+        ('locked', 'the camera wants a name and a password, as in rtsp://name:password@machine/'),
+        ('nothing', 'the camera has nothing there; its manual tells the paths of its streams'),
+    ):
+        capture = capture_of(Wish(web.url.replace('video', path)))
+        error = refusal(lambda capture=capture: capture.open(NEVER))  # type: ignore[misc]
+        assert str(error) == f"source '{capture.name}': {words}" and not error.final
+
+
 def test_who_reads_slowly_reads_what_is_new(web: WebCamera) -> None:
     """A stream that is read slower than it comes is caught up with, and what that costs is told."""
     web.rate = 25.0  # what FFmpeg takes for the rate of such a stream, for it carries no times

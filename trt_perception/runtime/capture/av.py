@@ -199,7 +199,11 @@ class AvCapture:
         if isinstance(error, self._av.error.ExitError):  # what its time-out looks like
             return self._gave_nothing()
         advice = self._advice.get(number or 0)
-        if isinstance(error, self._av.InvalidDataError):
+        if isinstance(error, self._av.HTTPUnauthorizedError):
+            advice = 'the camera wants a name and a password, as in rtsp://name:password@machine/'
+        elif isinstance(error, self._av.HTTPNotFoundError):
+            advice = 'the camera has nothing there; its manual tells the paths of its streams'
+        elif isinstance(error, self._av.InvalidDataError):
             what = 'is' if self._file else 'broke off, or is'
             advice = f'{what} no video that FFmpeg can read'
         reason = advice or getattr(error, 'strerror', '') or one_line(error)
