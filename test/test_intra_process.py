@@ -318,6 +318,8 @@ def test_detections_by_reference_or_by_message_are_the_same(
     node = Node('detector', context=world.context)
     output = DetectionsOutput(node)
     world.add(node)
+    # The one here subscribed too, while there was no detector here.
+    world.until(lambda: inputs[0]._subscription is None, 'it does not any more')
     world.until(lambda: output.subscribers == 2, 'one here, one outside')
     for number in (3, 0):
         sent = found(number)
