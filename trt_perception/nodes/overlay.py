@@ -120,24 +120,30 @@ class OverlayNode(Node):
             self._counts['dropped'] += 1
 
     def _run(self) -> None:
-        while (pair := self._pairs.get()) is not None:
-            fate = 'unseen'
-            try:
-                if self._output.subscribers:
-                    self._draw(pair)
-                    fate = 'published'
-            except FrameError as error:
-                self._fail('rejected', error.kind, f'image not used: {error}')
-                continue
-            except Exception as error:  # the thread must outlive whatever one picture does to it
-                text = f'picture not drawn: {type(error).__name__}: {one_line(error)}'
-                self._fail('failed', 'draw', text)
-                continue
+        # A frame is kept no longer than it takes to draw it, not until the next one comes.
+        while self._draw(self._pairs.get()):
+            pass
+
+    def _draw(self, pair: Pair | None) -> bool:
+        """Draw what the mailbox gave; False once it is closed."""
+        if pair is None:
+            return False
+        fate = 'unseen'
+        try:
+            if self._output.subscribers:
+                self._send(*pair)
+                fate = 'published'
+        except FrameError as error:
+            self._fail('rejected', error.kind, f'image not used: {error}')
+        except Exception as error:  # the thread must outlive whatever one picture does to it
+            text = f'picture not drawn: {type(error).__name__}: {one_line(error)}'
+            self._fail('failed', 'draw', text)
+        else:
             with self._lock:
                 self._counts[fate] += 1
+        return True
 
-    def _draw(self, pair: Pair) -> None:
-        frame, found = pair
+    def _send(self, frame: Frame, found: Found) -> None:
         picture = to_bgr(frame)
         draw_boxes(picture, found.boxes, found.scores, found.names)
         self._output.send(Frame.from_array(picture, stamp=frame.stamp, frame_id=frame.frame_id))

@@ -122,5 +122,6 @@ class PlayerNode(Node):
     def _publish(self, frame: Frame) -> None:
         frame_id = self._values['frame_id'] or frame.frame_id or 'camera'
         stamp = Stamp.of(self.get_clock().now().nanoseconds)
-        self._output.send(replace(frame, stamp=stamp, frame_id=frame_id))
+        source = self._output.source
+        self._output.send(replace(frame, stamp=stamp, frame_id=frame_id, source=source))
         self.published += 1

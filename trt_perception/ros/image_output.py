@@ -28,6 +28,7 @@ class ImageOutput:
 
     Attributes:
         topic: what is published on.
+        source: what frames that do not name their source are given as one: the camera's topic.
     """
 
     def __init__(
@@ -48,9 +49,9 @@ class ImageOutput:
             depth: images that the middleware holds back.
         """
         self._node = node
-        self._base = node.resolve_topic_name(topic)
         self._compressed = compressed
-        self.topic = f'{self._base}/compressed' if compressed else self._base
+        self.source = node.resolve_topic_name(topic)
+        self.topic = f'{self.source}/compressed' if compressed else self.source
         self._lock = threading.Lock()
         # First: whoever sees the publisher in the graph finds that it need not subscribe.
         bus = bus_of(node)
@@ -74,8 +75,8 @@ class ImageOutput:
     def send(self, frame: Frame) -> None:
         """Send a frame with its own stamp and frame_id; to nobody after `close`.
 
-        From now on its bytes belong to all who take it and must not change; they see them
-        read-only. On the thread that calls, whichever that is.
+        From now on its bytes belong to all who take it: they are made read-only, and must not
+        change by another way. On the thread that calls, whichever that is.
 
         Raises:
             FrameError: compressed where the output is for uncompressed images, or the reverse.
@@ -87,7 +88,8 @@ class ImageOutput:
             if self._publisher is None:
                 return
             if self._sender is not None:
-                self._sender.send(_sealed(frame, self._base))
+                frame.data.flags.writeable = False
+                self._sender.send(frame if frame.source else replace(frame, source=self.source))
             if self._publisher.get_subscription_count():
                 self._publisher.publish((compressed_msg if frame.compressed else image_msg)(frame))
 
@@ -100,12 +102,3 @@ class ImageOutput:
                 self._sender.close()
             self._node.destroy_publisher(self._publisher)
             self._publisher = None
-
-
-def _sealed(frame: Frame, source: str) -> Frame:
-    """The frame on the same bytes, which cannot be written through it."""
-    data = frame.data
-    if data.flags.writeable:
-        data = data.view()
-        data.flags.writeable = False
-    return replace(frame, data=data, source=source)

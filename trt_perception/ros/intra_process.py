@@ -94,8 +94,8 @@ class LocalInput:
         """Listen."""
         if self._bus is not None and not self._readers:
             self._readers = [
-                self._bus.reader(place, partial(self._take_from, place), self._on_error)
-                for place in self._places
+                self._bus.reader(place, partial(self._take_from, better), self._on_error)
+                for place, better in zip(self._places, self._better(), strict=True)
             ]
 
     def stop(self) -> None:
@@ -104,6 +104,9 @@ class LocalInput:
             reader.close()
         self._readers = []
 
-    def _take_from(self, place: Place, thing: Any) -> None:
-        if place == self.place:
+    def _better(self) -> list[Sequence[Place]]:
+        return [self._places[:number] for number in range(len(self._places))]
+
+    def _take_from(self, better: Sequence[Place], thing: Any) -> None:
+        if self._bus is not None and not any(map(self._bus.sends, better)):
             self._take(thing)
