@@ -77,10 +77,9 @@ class CameraMonitor:
         if self.problem:
             return Verdict(WARN, self.problem)
         rate = (new['published'] + new['unheard']) / seconds
-        heard = (
-            f'{new["dropped"] + new["skipped"]} dropped' if new['published'] else 'nobody listens'
-        )
-        return Verdict(OK, f'{rate:.1f} images/s, {heard}')
+        if new['unheard'] and not new['published']:
+            return Verdict(OK, f'{rate:.1f} images/s, nobody listens')
+        return Verdict(OK, f'{rate:.1f} images/s, {new["dropped"] + new["skipped"]} dropped')
 
     def values(self) -> dict[str, object]:
         """All counts, and median and 95th percentile of the age, for diagnostics."""
