@@ -116,3 +116,19 @@ def recorder() -> int:
     from trt_perception.nodes.recorder import RecorderNode
 
     return run(RecorderNode, stop)
+
+
+def camera() -> int:
+    """Publish what a device, a stream, a file or a GStreamer pipeline gives as a camera topic."""
+    stop = Stop()
+    from trt_perception.nodes.camera import CameraNode
+
+    return run(CameraNode, stop)
+
+
+def overlay() -> int:
+    """Draw detections onto their images and publish these."""
+    stop = Stop()
+    from trt_perception.nodes.overlay import OverlayNode
+
+    return run(OverlayNode, stop)
