@@ -377,12 +377,12 @@ def main() -> None:
     machine = describe_machine()
     title = f'{machine["cpu"]}, {machine["cores"]} cores; {RATE:g} images/s of each camera'
     print(f'{title}\n')
-    compared = compare(2 * given.seconds, given.rounds)
+    compared = compare(2 * given.seconds, given.rounds) if given.rounds else {}
     results = []
     for case in cases(given):
         results.append({**case._asdict(), **summary(run(case))})
         print(f'{case.size}, {case.cameras} cameras, {case.topology}', file=sys.stderr)
-    if given.rounds:
+    if compared:
         here, there = compared.values()
         print(f'One camera of 1080p in one process, {given.rounds} rounds in turns:\n')
         print('\n'.join(table(list(compared.values()))))
