@@ -55,6 +55,7 @@ class InterfacePackage:
 
 
 PACKAGES = (
+    InterfacePackage('bond', 'msg', ('builtin_interfaces', 'std_msgs')),
     InterfacePackage('vision_msgs', 'msg', ('builtin_interfaces', 'geometry_msgs', 'std_msgs')),
     InterfacePackage(
         'composition_interfaces',
