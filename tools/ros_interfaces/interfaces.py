@@ -55,13 +55,13 @@ class InterfacePackage:
 
 
 PACKAGES = (
-    InterfacePackage('bond', 'msg', ('builtin_interfaces', 'std_msgs')),
     InterfacePackage('vision_msgs', 'msg', ('builtin_interfaces', 'geometry_msgs', 'std_msgs')),
     InterfacePackage(
         'composition_interfaces',
         'srv',
         ('builtin_interfaces', 'rcl_interfaces', 'service_msgs'),
     ),
+    InterfacePackage('bond', 'msg', ('builtin_interfaces', 'std_msgs')),
 )
 
 

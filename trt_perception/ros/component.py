@@ -127,13 +127,13 @@ class Component:
             node = self._maker(self._context)
         except BaseException as error:
             self._fail('constructor', error)
-            # What was made of the node hangs on to itself, and would stay in the graph.
-            del error
-            gc.collect()
-            return None
-        self.name = node.get_fully_qualified_name()
-        self._executor.add_node(node)
-        return node
+        else:
+            self.name = node.get_fully_qualified_name()
+            self._executor.add_node(node)
+            return node
+        # What was made of the node hangs on to itself, and would stay in the graph.
+        gc.collect()
+        return None
 
     def _run(self, node: Node) -> None:
         self._bring_up = self._bring_up and _is_managed_here(node)
