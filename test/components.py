@@ -16,8 +16,7 @@ from world import World, values
 
 #: Its nodes. Each takes keyword arguments only, as components do.
 HELLO = '''
-import os, sys, threading, time
-import rclpy
+import os, sys, time
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 from std_msgs.msg import String
@@ -53,7 +52,9 @@ class Raises(Talker):
     def finish(self):
         self.exit_code, self.finished = 3, True
     def hang(self):
-        time.sleep(1e9)
+        while not os.path.exists(self.get_parameter('text').value):
+            time.sleep(0.01)
+        self.finish()
 
 class Fails(Node):
     def __init__(self, **kwargs):
@@ -70,7 +71,8 @@ class Slow(Node):
     """Takes until there is a file."""
     def __init__(self, **kwargs):
         super().__init__('slow', **kwargs)
-        while not os.path.exists(self.declare_parameter('file', '').value):
+        file = self.declare_parameter('file', '').value
+        while not os.path.exists(file):
             time.sleep(0.01)
 
 class Staged(LifecycleNode):

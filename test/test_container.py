@@ -127,7 +127,7 @@ def test_extra_arguments(container: Container) -> None:
         ({'plugin': 'x::Y', 'package': 'x'}, "no component 'x::Y' in the entry-point group"),
         ({'plugin': 'Broken'}, "hello_that_is_not_there:Broken cannot be imported"),
         ({'plugin': 'Missing'}, 'hello:Missing cannot be imported'),
-        ({'plugin': 'Plain'}, 'hello::Plain makes a Plain, which is no node'),
+        ({'plugin': 'Plain'}, 'Plain makes a Plain, which is no node'),
         ({'plugin': 'Strict'}, 'raised TypeError'),
         ({'plugin': 'Fails'}, 'constructor raised RuntimeError: no such device'),
         ({'plugin': 'Exits'}, 'constructor called sys.exit(not on this robot)'),
@@ -148,7 +148,7 @@ def test_extra_arguments(container: Container) -> None:
 def test_what_cannot_be_loaded(container: Container, wrong: dict[str, Any], words: str) -> None:
     """One line to who asked, an error on diagnostics, and nothing is left of it in the graph."""
     before = container.nodes()
-    response = container.load(wrong.pop('plugin'), **wrong)
+    response = container.load(**wrong)
     assert not response.success and response.unique_id == 0
     assert words in response.error_message and '\n' not in response.error_message
     container.world.until(lambda: words in container.status().message, 'diagnostics')
@@ -207,18 +207,20 @@ def test_a_component_ends_and_takes_nothing_with_it(
     world.node.destroy_publisher(end)
 
 
-def test_a_callback_that_never_returns_holds_up_no_other(container: Container) -> None:
+def test_a_callback_that_hangs_holds_up_no_other(container: Container, tmp_path: Path) -> None:
     """It is on a thread of its own, in either container."""
     world = container.world
+    go = tmp_path / 'go'
     talker = container.load('Talker', node_name='goes_on', remap_rules=['words:=goes_on'])
-    hangs = container.load('Raises', node_name='hangs', parameters={})
+    hangs = container.load('Raises', node_name='hangs', parameters={'text': str(go)})
     assert talker.success and hangs.success
     end = world.node.create_publisher(String, 'end', 10)
     world.until(end.get_subscription_count, 'it listens')
     words = heard(container, 'goes_on')
-    end.publish(String(data='finish'))
+    end.publish(String(data='hang'))
+    until_more(container, words, 50)
+    go.touch()
     container.until_says('/hangs', 'ended with exit code 3')
-    until_more(container, words, 20)
     for number in (talker.unique_id, hangs.unique_id):
         assert container.unload(number).success
     world.node.destroy_publisher(end)

@@ -155,7 +155,7 @@ class Component:
             return False
         if result != TransitionCallbackReturn.SUCCESS:
             done = {'configure': 'configured', 'activate': 'activated'}[transition]
-            self._fail('', ComponentError(f'not {done}; the log of {self.name} says why'))
+            self._fail(transition, ComponentError(f'not {done}; the log of {self.name} says why'))
             return False
         return True
 
@@ -183,13 +183,12 @@ class Component:
     def _fail(self, where: str, error: BaseException) -> None:
         if self.state == FAILED:
             return
-        if isinstance(error, SystemExit):
-            said = f'called sys.exit({"" if error.code is None else error.code})'
-        elif isinstance(error, PerceptionError):
-            said = str(error)
+        if isinstance(error, PerceptionError):
+            self.problem = str(error)
+        elif isinstance(error, SystemExit):
+            self.problem = f'{where} called sys.exit({"" if error.code is None else error.code})'
         else:
-            said = f'raised {type(error).__name__}: {one_line(error)}'
-        self.problem = f'{where} {said}' if where and said != str(error) else said
+            self.problem = f'{where} raised {type(error).__name__}: {one_line(error)}'
         self._logger.error(f'{self}: {self.problem}')
         if not isinstance(error, (PerceptionError, SystemExit)):
             self._logger.error(''.join(traceback.format_exception(error)).rstrip())
