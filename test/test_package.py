@@ -20,7 +20,7 @@ import trt_perception
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
-    'detector', 'perception_container', 'perception_container_mt', 'player', 'recorder',
+    'detector', 'overlay', 'perception_container', 'perception_container_mt', 'player', 'recorder',
     'trt-perception',
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Floor 1: what everything speaks. NumPy only; no ROS, no CUDA, no OpenCV."""
 
-from trt_perception.core.detections import Candidates, Detections, Region, Selection
+from trt_perception.core.detections import Candidates, Detections, Region, Selection, Sighting
 from trt_perception.core.errors import PerceptionError
 from trt_perception.core.frame import Frame, FrameError, Stamp
 from trt_perception.core.geometry import Geometry, place
@@ -10,5 +10,6 @@ from trt_perception.core.recognise import recognise
 
 __all__ = [
     'Candidates', 'Detections', 'Frame', 'FrameError', 'Geometry', 'ModelSpec', 'PerceptionError',
-    'Region', 'Selection', 'Signature', 'SpecError', 'Stamp', 'TensorInfo', 'place', 'recognise',
+    'Region', 'Selection', 'Sighting', 'Signature', 'SpecError', 'Stamp', 'TensorInfo', 'place',
+    'recognise',
 ]  # fmt: skip

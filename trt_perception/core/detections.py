@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trt_perception.core.frame import Stamp
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int32]
@@ -51,6 +54,25 @@ class Detections:
     @classmethod
     def empty(cls) -> Detections:
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+
+
+class Sighting(NamedTuple):
+    """What was found in the frame of this header, as nodes tell each other.
+
+    Attributes:
+        class_names: what each class id is called; a class without a name is called by its number.
+    """
+
+    stamp: Stamp
+    frame_id: str
+    detections: Detections
+    class_names: Sequence[str] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """What each detection is called."""
+        known, ids = self.class_names, self.detections.class_ids.tolist()
+        return [known[k] if 0 <= k < len(known) else str(k) for k in ids]
 
 
 class Region(NamedTuple):

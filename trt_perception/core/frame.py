@@ -67,6 +67,11 @@ class Stamp(NamedTuple):
     sec: int = 0
     nanosec: int = 0
 
+    @classmethod
+    def of(cls, nanoseconds: int) -> Stamp:
+        """The stamp of a time since the epoch."""
+        return cls(*divmod(nanoseconds, 1_000_000_000))
+
     @property
     def nanoseconds(self) -> int:
         return self.sec * 1_000_000_000 + self.nanosec

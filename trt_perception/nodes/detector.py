@@ -28,6 +28,7 @@ from trt_perception.ros import parameters
 from trt_perception.ros.bond import Bond, check_installed
 from trt_perception.ros.detector_parameters import DETECTOR, selection
 from trt_perception.ros.diagnostics import ERROR, OK, WARN, DiagnosticPublisher, Verdict
+from trt_perception.ros.intra_process import bus_of
 from trt_perception.ros.label_info import LATCHED, label_info, vision_info
 from trt_perception.runtime.pipeline import AnyPipeline
 
@@ -76,6 +77,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         if values['bond']:
             check_installed()
         self.add_on_set_parameters_callback(self._on_set_parameters)
+        bus_of(self)  # whether it has one is decided here; what uses it is made later
         self._state = 'unconfigured'  # rclpy of Humble does not tell its own
         self._level = OK  # of the last verdict
         self._problem = ''  # why it is not configured

@@ -146,3 +146,11 @@ def _container(name: str, threads: int) -> int:
         return run_container(name, stop, threads)
     finally:
         stop.ignore()
+
+
+def overlay() -> int:
+    """Draw detections onto their images and publish these."""
+    stop = Stop()
+    from trt_perception.nodes.overlay import OverlayNode
+
+    return run(OverlayNode, stop)

@@ -4,19 +4,18 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from itertools import count
 from time import monotonic_ns
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
 
-from trt_perception.core import Frame, PerceptionError
+from trt_perception.core import Frame, PerceptionError, Stamp
 from trt_perception.core.files import user_path
 from trt_perception.replay.sources import open_source, timeline
 from trt_perception.ros import parameters
-from trt_perception.ros.images import compressed_msg, image_msg
+from trt_perception.ros.image_output import ImageOutput
 from trt_perception.ros.parameters import ParameterError
 from trt_perception.ros.recording_parameters import PLAYER
 
@@ -61,20 +60,12 @@ class PlayerNode(Node):
         self.published = self.late = 0
         self.finished = False
         self.exit_code = 1  # until all is played
-        compressed = self._source.compressed
-        topic = self.resolve_topic_name('image')
-        self._topic = f'{topic}/compressed' if compressed else topic
-        self._publisher = self.create_publisher(
-            CompressedImage if compressed else Image,
-            self._topic,
-            QoSProfile(
-                depth=10,
-                reliability=ReliabilityPolicy[self._values['reliability'].upper()],
-            ),
+        self._output = ImageOutput(
+            self, compressed=self._source.compressed, reliability=self._values['reliability']
         )
         many = self._source.count or 'an unknown number of'
         rate = self._values['rate'] or self._source.rate
-        self.get_logger().info(f'{path}: {many} images at {rate:.4g} Hz to {self._topic}')
+        self.get_logger().info(f'{path}: {many} images at {rate:.4g} Hz to {self._output.topic}')
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name='player')
         self._thread.start()
@@ -85,6 +76,7 @@ class PlayerNode(Node):
         if self._built:
             self._stopping.set()
             self._thread.join()
+            self._output.close()
         super().destroy_node()
 
     def _run(self) -> None:
@@ -115,21 +107,21 @@ class PlayerNode(Node):
 
     def _wait_for_subscribers(self, wanted: int) -> None:
         for look in count():
-            have = self._publisher.get_subscription_count()
+            have = self._output.subscribers
             if have >= wanted:
                 # They may know of this publisher a moment later than it knows of them.
                 self._stopping.wait(SETTLE if wanted else 0)
                 return
             if look % 100 == 50:
                 self.get_logger().info(
-                    f'waiting for {wanted} subscriptions of {self._topic}, {have} there'
+                    f'waiting for {wanted} subscriptions of {self._output.topic}, {have} there'
                 )
             if self._stopping.wait(0.05):
                 return
 
     def _publish(self, frame: Frame) -> None:
-        message = compressed_msg(frame) if frame.compressed else image_msg(frame)
-        message.header.frame_id = self._values['frame_id'] or frame.frame_id or 'camera'
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._publisher.publish(message)
+        frame_id = self._values['frame_id'] or frame.frame_id or 'camera'
+        stamp = Stamp.of(self.get_clock().now().nanoseconds)
+        source = self._output.source
+        self._output.send(replace(frame, stamp=stamp, frame_id=frame_id, source=source))
         self.published += 1

@@ -4,20 +4,20 @@
 from __future__ import annotations
 
 import json
+import threading
 from time import monotonic
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from vision_msgs.msg import Detection2DArray
 
-from trt_perception.core import Frame, FrameError, PerceptionError, Stamp
+from trt_perception.core import Frame, FrameError, PerceptionError, Sighting
 from trt_perception.core.files import user_path, write_atomically
 from trt_perception.replay.pairing import Found, Pair, Pairing
 from trt_perception.replay.recording import SUMMARY, Recording
 from trt_perception.ros import parameters
+from trt_perception.ros.detections_input import DetectionsInput
 from trt_perception.ros.diagnostics import ThrottledErrors
 from trt_perception.ros.image_input import ImageInput
 from trt_perception.ros.inference_status import inference_status
@@ -27,8 +27,8 @@ from trt_perception.ros.recording_parameters import RECORDER
 class RecorderNode(Node):
     """Draws detections onto their images and writes them, until there are no more images.
 
-    The executor only pairs images and detections; a thread draws and encodes. The files are whole
-    once the node is destroyed.
+    The executor, or the threads of a camera and a detector in this process, only pair images and
+    detections; a thread draws and encodes. The files are whole once the node is destroyed.
 
     Attributes:
         received, answered: images and detection arrays that have come.
@@ -58,6 +58,7 @@ class RecorderNode(Node):
         self._idle_timeout = values['idle_timeout']
         self._recording = Recording(self._folder, values['pictures'])
         self._pairing = Pairing()
+        self._lock = threading.Lock()  # of what images and detections change
         self._errors = ThrottledErrors(self.get_logger())
         self.received = self.answered = 0
         self._unusable = self._lost = 0
@@ -73,9 +74,10 @@ class RecorderNode(Node):
             reliability=values['image_reliability'],
             depth=30,  # the executor may have to wait for the encoder's core
         )
+        self._detections = DetectionsInput(self, self._on_detections, depth=100)
         self._images.start()
+        self._detections.start()
         self.get_logger().info(f'waiting for images and detections, to write to {self._folder}')
-        self.create_subscription(Detection2DArray, 'detections', self._on_detections, 100)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(0.2, self._look_for_end, clock=steady)
@@ -85,31 +87,35 @@ class RecorderNode(Node):
         """Finish the files; waits until all is drawn."""
         if self._built:
             self._images.close()
+            self._detections.close()
             self._pairing.close()
             self._recording.close()
             self._write_summary()
         super().destroy_node()
 
     def _on_image(self, frame: Frame) -> None:
-        self.received += 1
-        self._last_sign = monotonic()
-        self._record(self._pairing.frame(frame))
+        with self._lock:
+            self._last_sign = monotonic()
+            self._record(self._pairing.frame(frame))
+            self.received += 1
 
     def _on_unusable(self, error: FrameError) -> None:
-        self.received += 1
-        self._unusable += 1
-        self._last_sign = monotonic()
+        with self._lock:
+            self.received += 1
+            self._unusable += 1
+            self._last_sign = monotonic()
         self._errors.error(error.kind, f'image not used: {error}')
 
     def _on_lost(self, number: int) -> None:
         self._lost += number
 
-    def _on_detections(self, message: Detection2DArray) -> None:
-        self.answered += 1
-        if self._last_sign is not None:
-            self._last_sign = monotonic()  # a slow detector may have more to say
-        stamp = message.header.stamp
-        self._record(self._pairing.answer(Stamp(stamp.sec, stamp.nanosec), _found(message)))
+    def _on_detections(self, sighting: Sighting) -> None:
+        found = Found(sighting.detections.boxes, sighting.detections.scores, sighting.names)
+        with self._lock:
+            if self._last_sign is not None:
+                self._last_sign = monotonic()  # a slow detector may have more to say
+            self._record(self._pairing.answer(sighting.stamp, found))
+            self.answered += 1
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         status = inference_status(message)
@@ -153,16 +159,3 @@ class RecorderNode(Node):
             return
         counts = ', '.join(f'{number} {name}' for name, number in frames.items())
         self.get_logger().info(f'{self._folder}: {counts}')
-
-
-def _found(message: Detection2DArray) -> Found:
-    """What a detection array says, by the best hypothesis of each detection."""
-    boxes, scores, names = [], [], []
-    for detection in message.detections:
-        centre = detection.bbox.center.position
-        half_x, half_y = detection.bbox.size_x / 2, detection.bbox.size_y / 2
-        best = max(detection.results, key=lambda r: r.hypothesis.score, default=None)
-        boxes.append((centre.x - half_x, centre.y - half_y, centre.x + half_x, centre.y + half_y))
-        scores.append(best.hypothesis.score if best else 0.0)
-        names.append(best.hypothesis.class_id if best else '')
-    return Found(np.array(boxes, np.float64).reshape(-1, 4), np.array(scores, np.float64), names)

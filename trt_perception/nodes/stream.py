@@ -9,11 +9,10 @@ from typing import Any
 
 from rclpy.node import Node
 from sensor_msgs.msg import Image
-from vision_msgs.msg import Detection2DArray
 
-from trt_perception.core import Detections, Frame, FrameError, ModelSpec, Selection
+from trt_perception.core import Detections, Frame, FrameError, ModelSpec, Selection, Sighting
 from trt_perception.nodes.monitor import StreamMonitor
-from trt_perception.ros.cdr import detection_array_cdr
+from trt_perception.ros.detections_output import DetectionsOutput
 from trt_perception.ros.image_input import ImageInput
 from trt_perception.ros.images import image_msg
 from trt_perception.runtime.host.color import to_bgr
@@ -26,8 +25,8 @@ from trt_perception.runtime.worker import InferenceWorker, Job
 class DetectionStream:
     """From an `ImageInput` through an `InferenceWorker` to the publishers.
 
-    Owns all three and the pipelines. Frames come in on the executor and are only handed over there;
-    the rest happens on the worker's thread.
+    Owns all three and the pipelines. Frames come in on the executor, or on the thread of a camera
+    in this process, and are only handed over there; the rest happens on the worker's thread.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class DetectionStream:
         self._class_ids = spec.class_names if values['class_id_format'] == 'name' else ()
         self._monitor = monitor
         self._rate_limit = RateLimit()
-        self._detections = node.create_publisher(Detection2DArray, 'detections', 10)
+        self._detections = DetectionsOutput(node)
         self._annotated = node.create_publisher(Image, '~/annotated', 1)
         self.images = ImageInput(
             node,
@@ -65,8 +64,8 @@ class DetectionStream:
 
     @property
     def subscribers(self) -> int:
-        """Of the detections."""
-        return int(self._detections.get_subscription_count())
+        """Of the detections, in this process and elsewhere."""
+        return self._detections.subscribers
 
     def run_on(self, pipeline: AnyPipeline) -> None:
         """Run the next image on this pipeline; the one before is freed when it is done."""
@@ -90,7 +89,7 @@ class DetectionStream:
         """Pause for good. Does not wait for an inference under way; `join` does."""
         self.images.close()
         self._worker.close()
-        self._node.destroy_publisher(self._detections)
+        self._detections.close()
         self._node.destroy_publisher(self._annotated)
 
     def join(self) -> None:
@@ -112,8 +111,8 @@ class DetectionStream:
         """Publish what was found."""
         frame = job.frame
         begun = perf_counter_ns()
-        self._detections.publish(
-            detection_array_cdr(result.detections, frame.stamp, frame.frame_id, self._class_ids)
+        self._detections.send(
+            Sighting(frame.stamp, frame.frame_id, result.detections, self._class_ids)
         )
         published = perf_counter_ns()
         age = self._node.get_clock().now().nanoseconds - frame.stamp.nanoseconds

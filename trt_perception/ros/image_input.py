@@ -17,7 +17,10 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 from trt_perception.core import Frame, FrameError
+from trt_perception.core.errors import one_line
+from trt_perception.ros.diagnostics import ThrottledErrors
 from trt_perception.ros.images import frame_from_compressed, frame_from_image
+from trt_perception.ros.intra_process import LocalInput, Place
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -38,13 +41,16 @@ class Endpoint(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What to subscribe to, and how."""
+    """What to subscribe to, and how; nothing where a camera is in this process."""
 
     topic: str
     type: str
     reliable: bool
+    in_process: bool = False
 
     def __str__(self) -> str:
+        if self.in_process:
+            return f'{self.topic} (in this process)'
         kind = self.type.rpartition('/')[2]
         return f'{self.topic} ({kind}, {_word(self.reliable)})'
 
@@ -55,6 +61,9 @@ class ImageInput:
     What is left to ``auto`` follows the publishers: it waits for one, and subscribes anew when the
     camera comes back as something else. Images are looked for on the topic itself and, compressed,
     on ``<topic>/compressed``, as image_transport names it.
+
+    A camera in this process goes before all others: its frames are handed over as they are, and
+    nothing is subscribed to meanwhile.
     """
 
     def __init__(
@@ -72,7 +81,8 @@ class ImageInput:
         """Prepare; nothing is subscribed before `start`.
 
         Args:
-            on_frame: takes each usable image, in the executor: it must not wait.
+            on_frame: takes each usable image, in the executor or on the thread of a camera in this
+                process: it must not wait.
             on_error: takes the reason why an image is unusable.
             on_lost: takes how many more images the middleware says were sent but never came.
             topic: name before remapping.
@@ -88,6 +98,10 @@ class ImageInput:
         self._transport = transport
         self._reliability = reliability
         self._depth = depth
+        self._errors = ThrottledErrors(node.get_logger())
+        self._local = LocalInput(
+            node, _places(self._topic, transport), on_frame, self._on_local_error
+        )
         self._subscription: Subscription[Any] | None = None
         self._endpoints: list[Endpoint] = []
         #: What is subscribed to; None before there is something.
@@ -99,12 +113,14 @@ class ImageInput:
 
     def start(self) -> None:
         """Subscribe, now or as soon as somebody publishes."""
+        self._local.start()
         self._follow()
         self._timer.reset()
 
     def stop(self) -> None:
-        """Unsubscribe."""
+        """Unsubscribe; no image is taken once this returns."""
         self._timer.cancel()
+        self._local.stop()
         self._unsubscribe()
 
     def close(self) -> None:
@@ -115,6 +131,8 @@ class ImageInput:
     def problem(self) -> str:
         """Why no image can arrive, in one line with the cure; '' if nothing is in the way."""
         places = _places(self._topic, self._transport)
+        if self.source is not None and self.source.in_process:
+            return ''
         if not self._endpoints:
             topics = ' or '.join(dict.fromkeys(topic for topic, _ in places))
             return f'nobody publishes {topics}; start the camera or remap image'
@@ -138,14 +156,21 @@ class ImageInput:
         return ''
 
     def _follow(self) -> None:
-        self._endpoints = self._look()
-        wanted = choose(
-            self._topic, self._transport, self._reliability, self._endpoints, self.source
-        )
+        place = self._local.place
+        if place is not None:
+            wanted: Source | None = Source(*place, reliable=True, in_process=True)
+        else:
+            if self.source is not None and self.source.in_process:
+                self.source = None
+            self._endpoints = self._look()
+            wanted = choose(
+                self._topic, self._transport, self._reliability, self._endpoints, self.source
+            )
         if wanted is None or wanted == self.source:
             return
         self._unsubscribe()
-        self._subscription = self._subscribe(wanted)
+        if not wanted.in_process:
+            self._subscription = self._subscribe(wanted)
         self.source = wanted
         self._node.get_logger().info(f'taking images from {wanted}')
 
@@ -171,7 +196,7 @@ class ImageInput:
     def _unsubscribe(self) -> None:
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
-            self._subscription = self.source = None
+        self._subscription = self.source = None
 
     def _look(self) -> list[Endpoint]:
         found = []
@@ -189,12 +214,19 @@ class ImageInput:
         self._deliver(frame_from_compressed, msg)
 
     def _deliver(self, convert: Callable[..., Frame], msg: Image | CompressedImage) -> None:
+        if self._local.place is not None:
+            return  # a camera has come into this process: what it sends is here already
         try:
             frame = convert(msg, self._topic)
         except FrameError as error:
             self._on_error(error)
         else:
             self._on_frame(frame)
+
+    def _on_local_error(self, error: Exception) -> None:
+        # The camera's thread must outlive it; an executor would end with it.
+        text = f'image not taken: {type(error).__name__}: {one_line(error)}'
+        self._errors.error(type(error).__name__, text)
 
 
 def choose(
@@ -217,7 +249,7 @@ def choose(
     """
     places = _places(topic, transport)
     if present is not None and any(_same(e, present) for e in endpoints):
-        places = [(present.topic, present.type)]
+        places = [Place(present.topic, present.type)]
     for place in places:
         found = [e for e in endpoints if (e.topic, e.type) == place]
         if found and reliability == 'auto':
@@ -230,10 +262,10 @@ def choose(
     return None
 
 
-def _places(topic: str, transport: str) -> list[tuple[str, str]]:
+def _places(topic: str, transport: str) -> list[Place]:
     """Topics and types to look for, the most wanted first, the most usual of its kind last."""
-    raw = [(topic, RAW)]
-    compressed = [(topic, COMPRESSED), (f'{topic}/compressed', COMPRESSED)]
+    raw = [Place(topic, RAW)]
+    compressed = [Place(topic, COMPRESSED), Place(f'{topic}/compressed', COMPRESSED)]
     return {'raw': raw, 'compressed': compressed, 'auto': raw + compressed}[transport]
 
 

@@ -136,6 +136,7 @@ class InferenceWorker:
                 retired, self._retired = self._retired, []
             if job is not None and pipeline is not None:
                 self._process(job._replace(started=perf_counter_ns()), pipeline, epoch)
+            job = None  # else its frame would be kept until the next one comes
             for old in retired:
                 old.close()
         for last in (*self._retired, self._pipeline):

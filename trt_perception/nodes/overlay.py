@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The overlay: detections drawn onto the images that they were found in."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from time import perf_counter
+from typing import Any
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from trt_perception.core import Frame, FrameError, Sighting
+from trt_perception.core.errors import one_line
+from trt_perception.replay.pairing import Found, Pair, Pairing
+from trt_perception.ros import parameters
+from trt_perception.ros.detections_input import DetectionsInput
+from trt_perception.ros.diagnostics import (
+    ERROR,
+    OK,
+    WARN,
+    DiagnosticPublisher,
+    ThrottledErrors,
+    Verdict,
+)
+from trt_perception.ros.image_input import ImageInput
+from trt_perception.ros.image_output import ImageOutput
+from trt_perception.ros.overlay_parameters import OVERLAY
+from trt_perception.runtime.frame_bus import Mailbox
+from trt_perception.runtime.host.color import to_bgr
+from trt_perception.runtime.host.overlay import draw_boxes
+
+REPORT_PERIOD = 1.0
+#: Bytes of images that may wait for their detections: 20 of 1920x1080, which is 0.7 s of a camera.
+WAITING = 128 << 20
+
+
+class OverlayNode(Node):
+    """Draws detections onto their images and sends these as bgr8, while somebody looks.
+
+    A thread draws, the latest pair only. Images and detections come from this process or from
+    others, whichever way each of them takes.
+    """
+
+    _built = False  # rclpy destroys nodes whose constructor has failed, too
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Subscribe and advertise.
+
+        Args:
+            kwargs: those of ``rclpy.node.Node``.
+
+        Raises:
+            ParameterError: a parameter's value cannot be used.
+        """
+        super().__init__('overlay', **kwargs)
+        parameters.declare(self, OVERLAY)
+        values = parameters.values(self, OVERLAY)
+        self._lock = threading.Lock()  # of the pairing and the counts
+        self._pairing = Pairing(WAITING)
+        self._counts: Counter[str] = Counter()
+        self._judged: Counter[str] = Counter()
+        self._judged_at = perf_counter()
+        self._last_error = ''
+        self._errors = ThrottledErrors(self.get_logger())
+        self._pairs: Mailbox[Pair] = Mailbox()
+        self._output = ImageOutput(self, 'annotated', depth=1)
+        self._images = ImageInput(
+            self,
+            self._on_image,
+            self._on_unusable,
+            self._on_lost,
+            transport=values['image_transport'],
+            reliability=values['image_reliability'],
+            depth=values['image_depth'],
+        )
+        self._detections = DetectionsInput(self, self._on_sighting)
+        self._diagnostics = DiagnosticPublisher(self, 'overlay')
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(REPORT_PERIOD, self._report, clock=steady)
+        self._thread = threading.Thread(target=self._run, name='overlay')
+        self._thread.start()
+        self._images.start()
+        self._detections.start()
+        self._built = True
+
+    def destroy_node(self) -> None:
+        """Stop, after the picture that is being drawn."""
+        if self._built:
+            self._images.close()
+            self._detections.close()
+            self._pairs.close()
+            self._thread.join()
+            self._output.close()
+        super().destroy_node()
+
+    def _on_image(self, frame: Frame) -> None:
+        with self._lock:
+            self._counts['received'] += 1
+            self._hand_over(self._pairing.frame(frame))
+
+    def _on_sighting(self, sighting: Sighting) -> None:
+        found = Found(sighting.detections.boxes, sighting.detections.scores, sighting.names)
+        with self._lock:
+            self._counts['answered'] += 1
+            self._hand_over(self._pairing.answer(sighting.stamp, found))
+
+    def _on_unusable(self, error: FrameError) -> None:
+        with self._lock:
+            self._counts['received'] += 1
+        self._fail('rejected', error.kind, f'image not used: {error}')
+
+    def _on_lost(self, number: int) -> None:
+        with self._lock:
+            self._counts['lost'] += number
+
+    def _hand_over(self, pair: Pair | None) -> None:
+        if pair is not None and self._pairs.put(pair) is not None:
+            self._counts['dropped'] += 1
+
+    def _run(self) -> None:
+        # A frame is kept no longer than it takes to draw it, not until the next one comes.
+        while self._draw(self._pairs.get()):
+            pass
+
+    def _draw(self, pair: Pair | None) -> bool:
+        """Draw what the mailbox gave; False once it is closed."""
+        if pair is None:
+            return False
+        fate = 'unseen'
+        try:
+            if self._output.subscribers:
+                self._send(*pair)
+                fate = 'published'
+        except FrameError as error:
+            self._fail('rejected', error.kind, f'image not used: {error}')
+        except Exception as error:  # the thread must outlive whatever one picture does to it
+            text = f'picture not drawn: {type(error).__name__}: {one_line(error)}'
+            self._fail('failed', 'draw', text)
+        else:
+            with self._lock:
+                self._counts[fate] += 1
+        return True
+
+    def _send(self, frame: Frame, found: Found) -> None:
+        picture = to_bgr(frame)
+        draw_boxes(picture, found.boxes, found.scores, found.names)
+        self._output.send(Frame.from_array(picture, stamp=frame.stamp, frame_id=frame.frame_id))
+
+    def _fail(self, fate: str, kind: str, text: str) -> None:
+        with self._lock:
+            self._counts[fate] += 1
+            self._last_error = text
+        self._errors.error(kind, text)
+
+    def _report(self) -> None:
+        with self._lock:
+            counts = self._counts.copy()
+            unpaired, orphans = self._pairing.unpaired, self._pairing.orphans
+            error = self._last_error
+        now = perf_counter()
+        new, seconds = counts - self._judged, now - self._judged_at
+        self._judged, self._judged_at = counts, now
+        problem = self._images.problem() or self._detections.problem()
+        if problem:
+            verdict = Verdict(WARN, problem)
+        elif new['rejected'] or new['failed']:
+            verdict = Verdict(WARN if new['published'] else ERROR, error)
+        else:
+            verdict = Verdict(OK, f'{new["published"] / seconds:.1f} images/s')
+        # Each image received is rejected or one of what follows, is unpaired, or waits.
+        fates = ('rejected', 'failed', 'dropped', 'unseen', 'published')
+        self._diagnostics.publish(
+            verdict,
+            '',
+            {
+                'images': self._images.source or 'none',
+                'subscribers': self._output.subscribers,
+                **{name: counts[name] for name in ('received', 'answered', 'lost', *fates)},
+                'unpaired': unpaired,
+                'detections without image': orphans,
+            },
+        )
