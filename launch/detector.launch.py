@@ -11,15 +11,15 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from trt_perception.ros.launch_arguments import detector_arguments, detector_node
+from trt_perception.ros.launch_arguments import DETECTOR_NODE, node, node_arguments
 
 
 def generate_launch_description() -> LaunchDescription:
-    arguments = detector_arguments()
+    arguments = node_arguments(DETECTOR_NODE)
 
     def start(context: LaunchContext) -> list[Node]:
         given = {a.name: LaunchConfiguration(a.name).perform(context) for a in arguments}
-        return [Node(**detector_node(given))]
+        return [Node(**node(DETECTOR_NODE, given))]
 
     declared = [
         DeclareLaunchArgument(a.name, default_value=a.default, description=a.description)

@@ -15,95 +15,134 @@ import yaml
 pytest.importorskip('rclpy')
 
 from rclpy.context import Context
+from rclpy.node import Node
 
+from trt_perception.nodes.camera import CameraNode
 from trt_perception.nodes.detector import DetectorNode
-from trt_perception.ros.detector_parameters import DETECTOR
+from trt_perception.ros.camera_parameters import CAMERA
 from trt_perception.ros.fastdds import VARIABLES, default_profile, profile_environment
 from trt_perception.ros.launch_arguments import (
-    TOPICS,
-    detector_arguments,
-    detector_node,
+    CAMERA_NODE,
+    DETECTOR_NODE,
+    Argument,
+    Executable,
+    node,
+    node_arguments,
+)
+from trt_perception.ros.launch_cameras import (
+    OWN,
+    cameras_arguments,
+    cameras_components,
+    executable_of,
+    in_one_process,
+    read_cameras,
 )
 from trt_perception.ros.parameters import ParameterError
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Arguments that are not parameters of the node.
-OF_THE_LAUNCH = {
-    *TOPICS, 'name', 'namespace', 'params_file', 'fastdds_profile', 'log_level',
-}  # fmt: skip
+OF_THE_LAUNCH = {'name', 'namespace', 'params_file', 'fastdds_profile', 'log_level'}
+#: The node of each executable, and what it needs to start.
+NODES = {
+    'detector': (DetectorNode, []),
+    'camera': (CameraNode, ['-p', 'source:=pattern']),
+}
+LAUNCHES = {
+    'detector.launch.py': node_arguments(DETECTOR_NODE),
+    'camera.launch.py': node_arguments(CAMERA_NODE),
+    'cameras.launch.py': cameras_arguments(),
+}
+both = pytest.mark.parametrize(
+    'executable', [DETECTOR_NODE, CAMERA_NODE], ids=lambda executable: executable.name
+)
 
 
-def node_with(domain_id: int, *ros_args: str) -> DetectorNode:
+def node_with(domain_id: int, executable: Executable, *ros_args: str) -> Node:
+    kind, needed = NODES[executable.name]
     context = Context()
     import rclpy
 
-    rclpy.init(context=context, args=['--ros-args', *ros_args], domain_id=domain_id)
-    return DetectorNode(context=context)
+    args = ['--ros-args', *needed, *ros_args]
+    rclpy.init(context=context, args=args, domain_id=domain_id)
+    return kind(context=context)
 
 
-def close(node: DetectorNode) -> None:
+def close(node: Node) -> None:
     context = node.context
     node.destroy_node()
     context.shutdown()
 
 
-def given(**values: str) -> dict[str, str]:
+def defaults(arguments: list[Argument], **values: str) -> dict[str, str]:
     """The arguments' values when a user gives these."""
-    return {a.name: a.default for a in detector_arguments()} | values
+    return {a.name: a.default for a in arguments} | values
 
 
-def test_every_argument_is_a_parameter(domain_id: int) -> None:
-    names = [a.name for a in detector_arguments()]
+def detector_node(**values: str) -> dict[str, Any]:
+    """What the launch file starts when a user gives these."""
+    return node(DETECTOR_NODE, defaults(node_arguments(DETECTOR_NODE), **values))
+
+
+@both
+def test_every_argument_is_a_parameter(executable: Executable, domain_id: int) -> None:
+    arguments = node_arguments(executable)
+    names = [a.name for a in arguments]
     assert len(names) == len(set(names))
-    node = node_with(domain_id)
+    of_the_node = set(names) - OF_THE_LAUNCH - {t.name for t in executable.topics}
+    subject = node_with(domain_id, executable)
     try:
-        assert all(node.has_parameter(name) for name in set(names) - OF_THE_LAUNCH)
+        assert all(subject.has_parameter(name) for name in of_the_node)
         # And no parameter lacks one.
         ros_own = {'start_type_description_service'}
-        declared = {p for p in node._parameters if not p.startswith('qos_overrides.')}
-        assert declared - ros_own == set(names) - OF_THE_LAUNCH
+        declared = {p for p in subject._parameters if not p.startswith('qos_overrides.')}
+        assert declared - ros_own == of_the_node
     finally:
-        close(node)
-    assert all(a.description for a in detector_arguments())
+        close(subject)
+    assert all(a.description for a in arguments)
 
 
-@pytest.mark.parametrize('file', sorted((ROOT / 'config').glob('*.yaml')), ids=lambda f: f.name)
-def test_parameter_files_load(file: Path, domain_id: int, capfd: Any) -> None:
+@both
+def test_parameter_files_load(executable: Executable, domain_id: int, capfd: Any) -> None:
     """In a real node, under a name and namespace of its own, with nothing unknown."""
-    node = node_with(
-        domain_id, '--params-file', str(file), '-r', '__ns:=/front', '-r', '__node:=cam'
-    )
+    file = ROOT / 'config' / f'{executable.name}.yaml'
+    values = yaml.safe_load(file.read_text(encoding='utf-8'))['/**']['ros__parameters']
+    assert set(values) == {p.name for p in executable.table}
+    # What stands in the way of its start.
+    values = {k: v for k, v in values.items() if k != 'source'}
+    subject = node_with(
+        domain_id, executable,
+        '--params-file', str(file), '-p', 'source:=pattern',
+        '-r', '__ns:=/front', '-r', '__node:=cam',
+    )  # fmt: skip
     try:
-        values = yaml.safe_load(file.read_text(encoding='utf-8'))['/**']['ros__parameters']
-        assert {k: v for k, v in values.items() if node.get_parameter(k).value != v} == {}
-        assert set(values) == {p.name for p in DETECTOR}
+        assert {k: v for k, v in values.items() if subject.get_parameter(k).value != v} == {}
     finally:
-        close(node)
-    assert 'is not known' not in capfd.readouterr().err
+        close(subject)
+    unknown = [x for x in capfd.readouterr().err.splitlines() if 'is not known' in x]
+    assert [x for x in unknown if "'source'" not in x] == []
 
 
-def test_defaults_are_left_to_the_node(domain_id: int) -> None:
-    asked = detector_node(given())
+@both
+def test_defaults_are_left_to_the_node(executable: Executable) -> None:
+    asked = node(executable, defaults(node_arguments(executable)))
     assert asked['parameters'] == [] and asked['remappings'] == []
-    assert (asked['package'], asked['executable']) == ('trt_perception', 'detector')
+    assert (asked['package'], asked['executable']) == ('trt_perception', executable.name)
 
 
 def test_given_arguments(tmp_path: Path) -> None:
     file = tmp_path / 'mine.yaml'
     file.write_text('/**:\n  ros__parameters:\n    score_threshold: 0.1\n')
     asked = detector_node(
-        given(
-            model='m.onnx',
-            score_threshold='1',
-            labels='off',
-            classes='[car, "1", no]',
-            region_of_interest='[1, 2, 3, 4]',
-            autostart='False',
-            use_sim_time='true',
-            params_file=str(file),
-            image='/camera/image_raw',
-            namespace='front',
-        )
+        model='m.onnx',
+        score_threshold='1',
+        labels='off',
+        classes='[car, "1", no]',
+        region_of_interest='[1, 2, 3, 4]',
+        autostart='False',
+        use_sim_time='true',
+        params_file=str(file),
+        image='/camera/image_raw',
+        namespace='front',
     )
     # What is given comes after the file, and so is stronger.
     assert asked['parameters'] == [
@@ -139,7 +178,7 @@ def test_given_arguments(tmp_path: Path) -> None:
 )
 def test_wrong_arguments(wrong: dict[str, str], words: str) -> None:
     with pytest.raises(ParameterError) as caught:
-        detector_node(given(**wrong))
+        detector_node(**wrong)
     assert words in str(caught.value)
 
 
@@ -148,7 +187,7 @@ def test_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
 
     def profile(**values: str) -> set[str]:
-        env = detector_node(given(**values))['additional_env']
+        env = detector_node(**values)['additional_env']
         return set(env.values())
 
     assert profile() == {str(default_profile())}
@@ -170,29 +209,140 @@ def test_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert profile() == set()
 
 
-def test_launch_file_is_thin() -> None:
-    """It declares what `detector_arguments` lists and starts what `detector_node` asks for."""
-    tree = ast.parse((ROOT / 'launch' / 'detector.launch.py').read_text(encoding='utf-8'))
-    calls = [ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Call)]
-    assert [c for c in calls if c.startswith('Node(')] == ['Node(**detector_node(given))']
-    declared = [c for c in calls if c.startswith('DeclareLaunchArgument(')]
+# Several cameras
+
+
+def cameras(**values: str) -> list[dict[str, Any]]:
+    """The components that the launch file starts when a user gives these."""
+    return cameras_components(defaults(cameras_arguments(), **values)).nodes
+
+
+def test_cameras_of_one_argument() -> None:
+    """Commas and equals signs may be in an address."""
+    text = 'front=/dev/video0,left=rtsp://me:a=b@10.0.0.5/1?x=1,2&y=3,rear=pattern'
+    assert read_cameras(text) == {
+        'front': {'source': '/dev/video0'},
+        'left': {'source': 'rtsp://me:a=b@10.0.0.5/1?x=1,2&y=3'},
+        'rear': {'source': 'pattern'},
+    }
+
+
+def test_cameras_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / 'cameras.yaml'
+    file.write_text(
+        'front: /dev/video0\n'
+        'left:\n  source: rtsp://10.0.0.5/1\n  rate: 15\n  frame_id: left_optical\n  loop: yes\n'
+        'rear:\n  pipeline: videotestsrc ! appsink\n'
+    )
+    front, left, rear = cameras(cameras=str(file), rate='30', encoding='nv12', namespace='/robot')
+    assert front == {
+        'plugin': 'trt_perception::CameraNode',
+        'name': 'camera',
+        'namespace': 'robot/front',
+        'parameters': [
+            {'frame_id': 'front', 'source': '/dev/video0', 'rate': 30.0, 'encoding': 'nv12'}
+        ],
+    }
+    # What a camera says of itself is stronger than what is said of all.
+    assert left['parameters'] == [
+        {
+            'frame_id': 'left_optical', 'source': 'rtsp://10.0.0.5/1', 'rate': 15.0,
+            'encoding': 'nv12', 'loop': True,
+        }
+    ]  # fmt: skip
+    assert rear['parameters'][0]['pipeline'] == 'videotestsrc ! appsink'
+
+
+def test_a_detector_for_all_cameras(tmp_path: Path) -> None:
+    file = tmp_path / 'mine.yaml'
+    file.touch()
+    *_, detector = cameras(
+        cameras='front=pattern,left=pattern', model='m.onnx', detector_params_file=str(file),
+        use_sim_time='true',
+    )  # fmt: skip
+    assert detector == {
+        'plugin': 'trt_perception::DetectorNode',
+        'name': 'detector',
+        'namespace': '',
+        'parameters': [
+            str(file), {'model': 'm.onnx', 'cameras': ['front', 'left'], 'use_sim_time': True},
+        ],
+    }  # fmt: skip
+    assert executable_of(detector) == {
+        'executable': 'detector', **{k: v for k, v in detector.items() if k != 'plugin'},
+    }  # fmt: skip
+
+
+def test_arguments_of_the_cameras() -> None:
+    names = [a.name for a in cameras_arguments()]
+    assert len(names) == len(set(names))
+    assert {p.name for p in CAMERA} - set(names) == set(OWN)
+    assert in_one_process({'container': 'true'}) and not in_one_process({'container': 'False'})
+    with pytest.raises(ParameterError, match="container: 'maybe' is neither true nor false"):
+        in_one_process({'container': 'maybe'})
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('', 'cameras: is empty; write front=/dev/video0'),
+        ('/dev/video0', "cameras: '/dev/video0' is not name=source; write"),
+        ('front=', "cameras: 'front=' is not name=source"),
+        ('a=pattern,a=pattern', "cameras: there are two of the name 'a'"),
+        ('front-left=pattern', "cameras: 'front-left' cannot be a name of topics"),
+        ('absent.yaml', "cameras: 'absent.yaml' cannot be read"),
+        ({}, "cameras.yaml' is not a list of name: source"),
+        ({'a': {'loop': True}}, 'cameras: a has no source'),
+        ({'a': {'sauce': 'pattern'}}, "a has 'sauce', which is no parameter of a camera; did you"
+         " mean 'source'?"),
+        ({'a': {'source': 'pattern', 'rate': 'high'}}, "cameras: a: rate: 'high' is not a double"),
+        ({1: 'pattern'}, 'cameras: 1 cannot be a name of topics'),
+    ],
+)  # fmt: skip
+def test_wrong_cameras(text: str | dict[Any, Any], words: str, tmp_path: Path) -> None:
+    if isinstance(text, dict):
+        file = tmp_path / 'cameras.yaml'
+        file.write_text(yaml.safe_dump(text))
+        text = str(file)
+    with pytest.raises(ParameterError) as caught:
+        read_cameras(text)
+    assert words in str(caught.value) and '\n' not in str(caught.value)
+
+
+# The launch files
+
+
+def calls(file: str) -> list[str]:
+    tree = ast.parse((ROOT / 'launch' / file).read_text(encoding='utf-8'))
+    return [ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Call)]
+
+
+@both
+def test_launch_files_are_thin(executable: Executable) -> None:
+    """They start what `node` asks for."""
+    started = [c for c in calls(f'{executable.name}.launch.py') if c.startswith('Node(')]
+    assert started == [f'Node(**node({executable.name.upper()}_NODE, given))']
+
+
+@pytest.mark.parametrize('file', LAUNCHES)
+def test_launch_files_declare_what_is_listed(file: str) -> None:
+    declared = [c for c in calls(file) if c.startswith('DeclareLaunchArgument(')]
     assert declared == [
         'DeclareLaunchArgument(a.name, default_value=a.default, description=a.description)'
     ]
 
 
-def test_launch_file_with_ros_launch() -> None:
+@pytest.mark.parametrize('file', LAUNCHES)
+def test_launch_files_with_ros_launch(file: str) -> None:
     """Where ROS 2 is installed: the description builds and declares the same arguments."""
     launch = pytest.importorskip('launch', reason='no package index has launch; robots do')
     pytest.importorskip('launch_ros')
     from launch.launch_description_sources import get_launch_description_from_python_launch_file
 
-    description = get_launch_description_from_python_launch_file(
-        str(ROOT / 'launch' / 'detector.launch.py')
-    )
+    description = get_launch_description_from_python_launch_file(str(ROOT / 'launch' / file))
     assert isinstance(description, launch.LaunchDescription)
     declared = {a.name for a in description.get_launch_arguments()}
-    assert declared == {a.name for a in detector_arguments()}
+    assert declared == {a.name for a in LAUNCHES[file]}
 
 
 def test_documents_are_up_to_date() -> None:

@@ -20,13 +20,14 @@ import trt_perception
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
-    'detector', 'overlay', 'perception_container', 'perception_container_mt', 'player', 'recorder',
-    'trt-perception',
+    'camera', 'detector', 'overlay', 'perception_container', 'perception_container_mt', 'player',
+    'recorder', 'trt-perception',
 }  # fmt: skip
 
 # Import name to rosdep key, where they differ.
-ROSDEP = {'cuda': 'cuda-bindings', 'cv2': 'python3-opencv', 'numpy': 'python3-numpy',
-          'pynvml': 'nvidia-ml-py', 'rich': 'python3-rich', 'yaml': 'python3-yaml'}  # fmt: skip
+ROSDEP = {'cuda': 'cuda-bindings', 'cv2': 'python3-opencv', 'gi': 'PyGObject',
+          'numpy': 'python3-numpy', 'pynvml': 'nvidia-ml-py', 'rich': 'python3-rich',
+          'yaml': 'python3-yaml'}  # fmt: skip
 
 
 def python(*args: str | Path, cwd: Path, path: Path | None = None) -> str:
@@ -205,7 +206,7 @@ def test_manifest_covers_imports() -> None:
     covered = {e.text for tag in ('depend', 'exec_depend') for e in tree.iter(tag)}
     config = configparser.ConfigParser()
     config.read(ROOT / 'setup.cfg')
-    for extra in ('host', 'replay', 'evaluate', 'tensorrt', 'cuda', 'profile'):
+    for extra in ('host', 'replay', 'gstreamer', 'evaluate', 'tensorrt', 'cuda', 'profile'):
         covered |= set(config['options.extras_require'][extra].split())
     ours = {*sys.stdlib_module_names, 'trt_perception'}
     lacking = {

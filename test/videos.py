@@ -35,6 +35,7 @@ def write_video(
     rotation: int = 0,
     bright_left: bool = False,
     faststart: bool = False,
+    codec: str = 'mpeg4',
 ) -> Path:
     """Write grey frames, each a step brighter than the one before.
 
@@ -43,13 +44,15 @@ def write_video(
         rotation: degrees by which a viewer is told to turn the pictures, counterclockwise.
         bright_left: the left half of all frames white, the right half black.
         faststart: the table of contents at the front, so that a torn file can be opened.
+        codec: ``mpeg4`` or ``libx264``.
 
     Returns:
         ``path``.
     """
     options = {'movflags': '+faststart'} if faststart else {}
     with av.open(str(path), 'w', options=options) as container:
-        stream = container.add_stream('mpeg4', rate=rate, options={'qmin': '1', 'qmax': '1'})
+        how = {'qmin': '1', 'qmax': '1'} if codec == 'mpeg4' else {'g': '10', 'bf': '0'}
+        stream = container.add_stream(codec, rate=rate, options=how)
         stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
         if times is not None:
             stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write config/detector.yaml and the README's table from the table that the node declares.
+"""Write config/*.yaml and the tables in the documents from the tables that the nodes declare.
 
     .venv/kilted-3.11/bin/python tools/parameter_docs.py
 
@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from trt_perception.ros.camera_parameters import CAMERA
 from trt_perception.ros.detector_parameters import DETECTOR
 from trt_perception.ros.parameters import Parameter, Value
 
@@ -22,15 +23,18 @@ BEGIN, END = '<!-- parameters: tools/parameter_docs.py -->', '<!-- end of parame
 
 _YAML_HEAD = """\
 # SPDX-License-Identifier: Apache-2.0
-# The detector's parameters with their defaults; written by tools/parameter_docs.py. Copy it, keep
-# the lines that you change, and start with params_file:= or --params-file. A parameter marked
-# "live" can be changed while the node runs (ros2 param set), the others when it is configured.
+# The {node}'s parameters with their defaults; written by tools/parameter_docs.py. Copy it, keep
+# the lines that you change, and start with params_file:= or --params-file.{live}
 /**:
   ros__parameters:
 """
 
 
-def yaml_text(table: Sequence[Parameter]) -> str:
+_LIVE = """ A parameter marked
+# "live" can be changed while the node runs (ros2 param set), the others when it is configured."""
+
+
+def yaml_text(node: str, table: Sequence[Parameter]) -> str:
     """A parameter file that holds each default."""
     blocks = []
     for p in table:
@@ -38,11 +42,12 @@ def yaml_text(table: Sequence[Parameter]) -> str:
         comment = textwrap.wrap(f'{p.description} ({notes})', 94)
         lines = [*(f'# {line}' for line in comment), f'{p.name}: {_yaml(p.default)}']
         blocks.append(textwrap.indent('\n'.join(lines) + '\n', '    '))
-    return _YAML_HEAD + '\n'.join(blocks)
+    live = _LIVE if any(p.live for p in table) else ''
+    return _YAML_HEAD.format(node=node, live=live) + '\n'.join(blocks)
 
 
 def markdown(table: Sequence[Parameter]) -> str:
-    """A table for the README."""
+    """A table for a document."""
     rows = ['| parameter | type | default | what it does |', '|---|---|---|---|']
     for p in table:
         name = f'`{p.name}`' + (' ⟳' if p.live else '')
@@ -59,14 +64,19 @@ def _yaml(value: Value) -> str:
     return json.dumps(value)
 
 
+def _document(file: Path, table: Sequence[Parameter]) -> dict[Path, str]:
+    before, _, rest = file.read_text(encoding='utf-8').partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return {file: f'{before}{BEGIN}\n{markdown(table)}\n{END}{after}'}
+
+
 def main(check: bool) -> int:
     """Write the files; how many were out of date."""
-    readme = ROOT / 'README.md'
-    before, _, rest = readme.read_text(encoding='utf-8').partition(BEGIN)
-    _, _, after = rest.partition(END)
     wanted = {
-        ROOT / 'config' / 'detector.yaml': yaml_text(DETECTOR),
-        readme: f'{before}{BEGIN}\n{markdown(DETECTOR)}\n{END}{after}',
+        ROOT / 'config' / 'camera.yaml': yaml_text('camera', CAMERA),
+        ROOT / 'config' / 'detector.yaml': yaml_text('detector', DETECTOR),
+        **_document(ROOT / 'README.md', DETECTOR),
+        **_document(ROOT / 'docs' / 'cameras.md', CAMERA),
     }
     stale = [f for f, text in wanted.items() if not f.is_file() or f.read_text('utf-8') != text]
     for file in stale:

@@ -128,6 +128,22 @@ def recorder() -> int:
     return run(RecorderNode, stop)
 
 
+def camera() -> int:
+    """Publish what a device, a stream, a file or a GStreamer pipeline gives as a camera topic."""
+    stop = Stop()
+    from trt_perception.nodes.camera import CameraNode
+
+    return run(CameraNode, stop)
+
+
+def overlay() -> int:
+    """Draw detections onto their images and publish these."""
+    stop = Stop()
+    from trt_perception.nodes.overlay import OverlayNode
+
+    return run(OverlayNode, stop)
+
+
 def perception_container() -> int:
     """Run components, the callbacks of each one after the other."""
     return _container('perception_container', threads=1)
@@ -146,11 +162,3 @@ def _container(name: str, threads: int) -> int:
         return run_container(name, stop, threads)
     finally:
         stop.ignore()
-
-
-def overlay() -> int:
-    """Draw detections onto their images and publish these."""
-    stop = Stop()
-    from trt_perception.nodes.overlay import OverlayNode
-
-    return run(OverlayNode, stop)

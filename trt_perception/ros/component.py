@@ -7,7 +7,6 @@ import gc
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
@@ -16,6 +15,7 @@ from trt_perception.core import PerceptionError
 from trt_perception.core.errors import one_line
 from trt_perception.ros.components import ComponentError, Maker, Wanted
 from trt_perception.ros.executor import GuardedExecutor
+from trt_perception.ros.intra_process import bus_of, intra_process
 
 if TYPE_CHECKING:
     from rclpy.context import Context
@@ -113,18 +113,19 @@ class Component:
         return not self._thread.is_alive()
 
     def _live(self) -> None:
-        with _intra_process(self._maker.use_intra_process):
-            try:
-                node = self._make()
-                if node is not None:
-                    self._run(node)
-                    self._end(node)
-            finally:
-                self._started.set()
+        try:
+            node = self._make()
+            if node is not None:
+                self._run(node)
+                self._end(node)
+        finally:
+            self._started.set()
 
     def _make(self) -> Node | None:
         try:
-            node = self._maker(self._context)
+            with intra_process(self._maker.use_intra_process):
+                node = self._maker(self._context)
+                bus_of(node)  # decides for what it opens later, on whichever thread
         except BaseException as error:
             self._fail('constructor', error)
         else:
@@ -205,8 +206,3 @@ def _is_managed_here(node: Any) -> bool:
         return False
     return not node.has_parameter(AUTOSTART) or node.get_parameter(AUTOSTART).value is not False
 
-
-def _intra_process(use: bool) -> AbstractContextManager[None]:
-    """Decide for all nodes made within whether they hand messages over within the process."""
-    # The one place where the frame bus is to be told.
-    return nullcontext()

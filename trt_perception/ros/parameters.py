@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -127,9 +127,14 @@ def declare(node: Node, table: Sequence[Parameter]) -> None:
     for name in sorted(node._parameter_overrides):
         # ROS drops these without a word, and a mistyped threshold looks as if it had no effect.
         if not node.has_parameter(name) and not name.startswith('qos_overrides.'):
-            close = difflib.get_close_matches(name, [p.name for p in table], 1)
-            hint = f"; did you mean '{close[0]}'?" if close else ''
+            hint = did_you_mean(name, [p.name for p in table])
             node.get_logger().warning(f"parameter '{name}' is not known and has no effect{hint}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint at the name that is likely meant; '' if none is."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean '{close[0]}'?" if close else ''
 
 
 def values(node: Node, table: Sequence[Parameter]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import numpy as np
 
 from trt_perception.core import Frame, FrameError
 from trt_perception.replay.sources.base import SourceError, TimedFrame, refuse
+from trt_perception.runtime.capture.pictures import pictures_in
 
-SUFFIXES = ('.jpg', '.jpeg', '.png')
 #: Pictures a second. Files do not say.
 RATE = 10.0
 
@@ -29,8 +28,7 @@ class PictureSource:
         Raises:
             SourceError: no picture in it.
         """
-        files = (f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
-        self._files = sorted(files, key=_natural)
+        self._files = pictures_in(folder)
         if not self._files:
             raise SourceError(f"input '{folder}' is a folder without jpg or png pictures")
         self.count: int | None = len(self._files)
@@ -43,8 +41,3 @@ class PictureSource:
                 skip(SourceError(f"picture '{file}': {error}"))
                 continue
             yield TimedFrame(round(number * 1e9 / RATE), frame)
-
-
-def _natural(file: Path) -> list[str | int]:
-    """Frame 10 after frame 9, also where no zeros stand before the 9."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', file.stem)]
