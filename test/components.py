@@ -34,8 +34,8 @@ class Talker(Node):
         self.get_logger().debug('made')
     def say(self):
         values = [self.get_parameter(name).value for name in self.DEFAULTS]
-        plain = [list(v) if hasattr(v, '__iter__') and not isinstance(v, str) else v for v in values]
-        self.publisher.publish(String(data=repr(plain)))
+        plain = lambda v: v if isinstance(v, (bool, int, float, str)) else list(v)
+        self.publisher.publish(String(data=repr([plain(v) for v in values])))
 
 class Raises(Talker):
     """Raises in a timer when it is told to."""
@@ -163,9 +163,7 @@ class Container:
 
     def until_says(self, name: str, words: str) -> None:
         """Wait until diagnostics tell this of a component."""
-        self.world.until(
-            lambda: words in values(self.status()).get(name, ''), f'{name}: {words}'
-        )
+        self.world.until(lambda: words in values(self.status()).get(name, ''), f'{name}: {words}')
 
     def end(self, sent: signal.Signals = signal.SIGINT) -> tuple[int, str]:
         """Exit code and last words."""

@@ -175,9 +175,7 @@ def test_none_unless_it_is_asked_for(world: World, two: Path) -> None:
     assert robot.node.count_publishers('bond') == 0
 
 
-def test_without_the_package(
-    world: World, two: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_package(world: World, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'bond.msg', None)
     with pytest.raises(BondError, match='bond is not installed; sudo apt install'):
         Robot(world, two, bond=True)

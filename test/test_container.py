@@ -87,7 +87,7 @@ def test_names_parameters_and_remappings(container: Container) -> None:
         ('hello', 'Talker', '/talker'),
         ('', 'hello::Talker', '/talker'),
         ('hello', 'hello::Bare', '/talker'),
-        ('', 'Staged', '/staged'),
+        ('', 'Raises', '/talker'),
         ('trt_perception', 'trt_perception::DetectorNode', '/detector'),
     ],
 )
@@ -307,7 +307,9 @@ def test_a_logger_s_level(hello: Path, monkeypatch: pytest.MonkeyPatch, domain_i
     rclpy.init(context=context, domain_id=domain_id)
     try:
         for level in (10, 40):
-            node = Maker(Wanted('hello::Talker', name='w', namespace='/v', log_level=level))(context)
+            node = Maker(Wanted('hello::Talker', name='w', namespace='/v', log_level=level))(
+                context
+            )
             assert node.get_logger().get_effective_level() == LoggingSeverity(level)
             node.destroy_node()
     finally:

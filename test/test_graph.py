@@ -44,7 +44,8 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
 def test_all_that_a_component_can_have(write: Callable[[str], Path], tmp_path: Path) -> None:
     (tmp_path / 'mine.yaml').touch()
     (first, second) = read_graph(
-        write("""
+        write(
+            """
             components:
             - plugin: a::B
               package: a
@@ -56,7 +57,8 @@ def test_all_that_a_component_can_have(write: Callable[[str], Path], tmp_path: P
               extra_arguments: {use_intra_process_comms: false}
               log_level: warn
             - plugin: B
-        """.replace('on: true', '"on": true'))
+        """.replace('on: true', '"on": true')
+        )
     )
     assert {p.name: p.value for p in first.parameters} == {
         'n': 1, 'x': 0.5, 'on': True, 'text': '1', 'list': ['a', 'b'], 'front.rate': 2,
@@ -213,7 +215,9 @@ def test_it_ends_when_all_have_ended(run: Any, tmp_path: Path) -> None:
 
 
 def test_one_that_fails_is_in_the_exit_code(run: Any, world: World) -> None:
-    container = run('components:\n- plugin: hello::Raises\n  name: raiser\n- plugin: hello::Talker\n')
+    container = run(
+        'components:\n- plugin: hello::Raises\n  name: raiser\n- plugin: hello::Talker\n'
+    )
     end = world.node.create_publisher(String, 'end', 10)
     words = world.subscribe(String, 'words')
     container.until_says('/talker', 'running')

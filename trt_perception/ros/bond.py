@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bond: how Nav2's lifecycle manager notices that a node has died.
 
-Both sides publish a heartbeat on one topic under the bond's id, and each takes the other's as a sign
-of life. A side that ends the bond says so, until the other has said the same.
+Both sides publish a heartbeat on one topic under the bond's id, and each takes the other's as a
+sign of life. A side that ends the bond says so, until the other has said the same.
 """
 
 from __future__ import annotations

@@ -205,4 +205,3 @@ def _is_managed_here(node: Any) -> bool:
     if not isinstance(node, LifecycleNode):
         return False
     return not node.has_parameter(AUTOSTART) or node.get_parameter(AUTOSTART).value is not False
-

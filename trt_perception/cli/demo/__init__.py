@@ -11,9 +11,9 @@ from trt_perception.cli.opening import add_backend
 _DESCRIPTION = """\
 Play a video, a bag or a folder of pictures to the detector and keep what it saw: an annotated
 video, a few pictures and a summary. Player, detector and recorder are components of one container,
-as on a robot; graph.yaml beside the results says which and how, and runs again what was run. Without
-a model or an input it takes those that the package brings along: a detector of things in a
-warehouse, and a rendered drive through one.
+as on a robot; graph.yaml beside the results says which and how, and can be run again. Without a
+model or an input it takes those that the package brings along: a detector of things in a warehouse,
+and a rendered drive through one.
 
   trt-perception demo
   trt-perception demo --model yolov8n.onnx --input drive.mp4

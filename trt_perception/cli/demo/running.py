@@ -35,10 +35,10 @@ FAILED, INTERRUPTED = 1, 130
 TOPICS = {'image': '/camera/image_raw'}
 #: What there is without --model and --input, below the package's share.
 MODEL, INPUT = Path('resource/models/warehouse.onnx'), Path('resource/demo/drive.mp4')
-#: The file in the folder of the results that says what was run, and from which it can be run again.
+#: The file beside the results that says what was run, and from which it can be run again.
 GRAPH = 'graph.yaml'
-#: Seconds that the process gets to end when it is asked to. The detector may have an inference under
-#: way, the recorder much that still waits to be encoded.
+#: Seconds that the process gets to end when it is asked to. The detector may have an inference
+#: under way, the recorder much that still waits to be encoded.
 PATIENCE = 190.0
 #: Seconds that the detector gets, when all is played, for the frames that are under way.
 SETTLE = 60.0
