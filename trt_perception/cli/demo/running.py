@@ -208,7 +208,7 @@ def _follow(child: Child, listener: Listener, display: Display, stop: Stop) -> N
     Raises:
         DemoError: a node has died, or the detector cannot work.
     """
-    give_up = 0.0
+    give_up = monotonic() + SETTLE
     while not stop.requested:
         if listener.components['/player'] != FINISHED:
             listener.forget()
