@@ -94,7 +94,7 @@ $(VENV)/desk.stamp: tools/desk/ros-$(ROS_DISTRO).txt tools/desk/requirements.txt
 	@touch $@
 
 $(VENV)/interfaces.stamp: $(VENV)/desk.stamp $(INTERFACES)
-	@echo 'Building vision_msgs and composition_interfaces (about 20 seconds)'
+	@echo 'Building vision_msgs, composition_interfaces and bond (about 30 seconds)'
 	@$(PIP) install --no-deps --no-build-isolation ./tools/ros_interfaces
 	@touch $@
 

@@ -29,9 +29,13 @@ from world import World
 SOURCES = Path(__file__).resolve().parents[1] / 'tools' / 'ros_interfaces'
 DISTRIBUTION = 'trt-perception-ros-interfaces'
 
-#: Of the official definitions: vision_msgs 4.1.1, and composition_interfaces, whose three have not
+#: Of the official definitions: vision_msgs 4.1.1, bond and composition_interfaces, which have not
 #: changed since Humble. rosidl's generators and rosbags' type store agree on all of them.
 HASHES = {
+    'bond/msg/Constants':
+        '347874ac7a49af69eb313fc911d72cd59152a5a157b6577cafad31ad43a8d63e',
+    'bond/msg/Status':
+        '87eaccffa254ffffadc0b61600452e8251740f06c25659a2dbda4927fdb1f70a',
     'vision_msgs/msg/BoundingBox2D':
         '008eacbb0cf8f26e83795547bed013eec3675485ef386ec056d80eaaf1c1ce2f',
     'vision_msgs/msg/BoundingBox2DArray':
@@ -177,10 +181,16 @@ def typestore() -> Any:
     typesys = pytest.importorskip('rosbags.typesys')
     store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
     types = {}
-    for file in SOURCES.glob('vision_msgs/msg/*.msg'):
-        types |= typesys.get_types_from_msg(file.read_text(), f'vision_msgs/msg/{file.stem}')
+    for file in SOURCES.glob('*/msg/*.msg'):
+        name = f'{file.parts[-3]}/msg/{file.stem}'
+        types |= typesys.get_types_from_msg(file.read_text(), name)
     store.register(types)
     return store
+
+
+@pytest.mark.parametrize('name', MESSAGES)
+def test_hash_is_that_of_the_definition(typestore: Any, name: str) -> None:
+    assert typestore.hash_rihs01(name) == f'RIHS01_{HASHES[name]}'
 
 
 @pytest.mark.parametrize('name', MESSAGES)
@@ -230,7 +240,7 @@ def our_files() -> list[Path]:
     return [Path(f.locate()).resolve() for f in files or []]
 
 
-@pytest.mark.parametrize('package', ['vision_msgs', 'composition_interfaces'])
+@pytest.mark.parametrize('package', ['bond', 'vision_msgs', 'composition_interfaces'])
 def test_interfaces_are_in_the_index(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """``ros2 interface`` and ``ros2 pkg`` find packages and definitions this way."""
     index = pytest.importorskip('ament_index_python')
@@ -281,7 +291,7 @@ def refusal(call: Callable[..., object], *args: object) -> str:
     return line[len(start) :]
 
 
-@pytest.mark.parametrize('package', ['vision_msgs', 'composition_interfaces'])
+@pytest.mark.parametrize('package', ['bond', 'vision_msgs', 'composition_interfaces'])
 def test_a_real_package_wins(
     interfaces: ModuleType, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ pytest.importorskip('rclpy')
 from rclpy.context import Context
 from rclpy.node import Node
 
+from trt_perception.core import PerceptionError
 from trt_perception.nodes.camera import CameraNode
 from trt_perception.nodes.detector import DetectorNode
 from trt_perception.ros.camera_parameters import CAMERA
@@ -37,6 +38,7 @@ from trt_perception.ros.launch_cameras import (
     in_one_process,
     read_cameras,
 )
+from trt_perception.ros.launch_container import container, container_arguments
 from trt_perception.ros.parameters import ParameterError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +53,7 @@ LAUNCHES = {
     'detector.launch.py': node_arguments(DETECTOR_NODE),
     'camera.launch.py': node_arguments(CAMERA_NODE),
     'cameras.launch.py': cameras_arguments(),
+    'container.launch.py': container_arguments(),
 }
 both = pytest.mark.parametrize(
     'executable', [DETECTOR_NODE, CAMERA_NODE], ids=lambda executable: executable.name
@@ -351,3 +354,31 @@ def test_documents_are_up_to_date() -> None:
         [sys.executable, str(script), '--check'], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# The container
+
+
+def container_of(**values: str) -> dict[str, Any]:
+    return container(defaults(container_arguments(), **values))
+
+
+def test_a_container(tmp_path: Path) -> None:
+    graph = tmp_path / 'graph.yaml'
+    graph.write_text('components: [{plugin: hello::Talker}]')
+    asked = container_of(name='eyes', namespace='front', fastdds_profile='none')
+    assert (asked['package'], asked['executable']) == ('trt_perception', 'perception_container')
+    assert (asked['name'], asked['namespace'], asked['arguments']) == ('eyes', 'front', [])
+    asked = container_of(config=str(graph), multi_threaded='True')
+    assert asked['executable'] == 'perception_container_mt'
+    assert asked['arguments'] == ['--config', str(graph)]
+
+
+def test_what_a_container_refuses(tmp_path: Path) -> None:
+    with pytest.raises(PerceptionError, match=r"none\.yaml' is not a file"):
+        container_of(config='none.yaml')
+    (tmp_path / 'g.yaml').write_text('components: 3')
+    with pytest.raises(PerceptionError, match='a number is not a list of components'):
+        container_of(config=str(tmp_path / 'g.yaml'))
+    with pytest.raises(PerceptionError, match="multi_threaded: '2' is neither true nor false"):
+        container_of(multi_threaded='2')

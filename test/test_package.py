@@ -19,7 +19,10 @@ import pytest
 import trt_perception
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = {'camera', 'detector', 'overlay', 'player', 'recorder', 'trt-perception'}
+COMMANDS = {
+    'camera', 'detector', 'overlay', 'perception_container', 'perception_container_mt', 'player',
+    'recorder', 'trt-perception',
+}  # fmt: skip
 
 # Import name to rosdep key, where they differ.
 ROSDEP = {'cuda': 'cuda-bindings', 'cv2': 'python3-opencv', 'gi': 'PyGObject',
@@ -132,10 +135,13 @@ def test_commands(pip_prefix: Path, colcon_prefix: Path) -> None:
 
 
 def test_command_targets(prefix: Path) -> None:
-    """Each command's function can be imported from what was installed."""
-    targets = {e.name: e.value for e in installed(prefix).entry_points}
-    assert set(targets) == COMMANDS
-    for target in targets.values():
+    """Each command's function and each component can be imported from what was installed."""
+    points = installed(prefix).entry_points
+    commands = {e.name: e.value for e in points if e.group == 'console_scripts'}
+    components = {e.name: e.value for e in points if e.group == 'rclpy_components'}
+    assert set(commands) == COMMANDS
+    assert all(name == f'trt_perception::{v.partition(":")[2]}' for name, v in components.items())
+    for target in (*commands.values(), *components.values()):
         module, function = target.split(':')
         code = f'import {module} as m; assert callable(m.{function}); print(m.__file__)'
         where = python('-c', code, cwd=prefix, path=site(prefix)).strip()

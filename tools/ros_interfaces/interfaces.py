@@ -61,6 +61,7 @@ PACKAGES = (
         'srv',
         ('builtin_interfaces', 'rcl_interfaces', 'service_msgs'),
     ),
+    InterfacePackage('bond', 'msg', ('builtin_interfaces', 'std_msgs')),
 )
 
 

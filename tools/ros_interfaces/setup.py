@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build vision_msgs and composition_interfaces beside the ROS wheels."""
+"""Build bond, vision_msgs and composition_interfaces beside the ROS wheels."""
 
 import sys
 from pathlib import Path
@@ -31,7 +31,7 @@ def shared_files() -> list:
 setup(
     name='trt-perception-ros-interfaces',
     version='0.1.0',
-    description='vision_msgs and composition_interfaces for the ROS 2 wheels on PyPI',
+    description='bond, vision_msgs and composition_interfaces for the ROS 2 wheels on PyPI',
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=[],

@@ -25,6 +25,7 @@ from trt_perception.nodes.backend import Backend
 from trt_perception.nodes.monitor import StreamMonitor
 from trt_perception.nodes.stream import DetectionStream
 from trt_perception.ros import parameters
+from trt_perception.ros.bond import Bond, check_installed
 from trt_perception.ros.detector_parameters import DETECTOR, selection
 from trt_perception.ros.diagnostics import ERROR, OK, WARN, DiagnosticPublisher, Verdict
 from trt_perception.ros.intra_process import bus_of
@@ -73,6 +74,8 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         parameters.declare(self, DETECTOR)
         values = parameters.values(self, DETECTOR)
         selection(values, None)
+        if values['bond']:
+            check_installed()
         self.add_on_set_parameters_callback(self._on_set_parameters)
         bus_of(self)  # whether it has one is decided here; what uses it is made later
         self._state = 'unconfigured'  # rclpy of Humble does not tell its own
@@ -81,6 +84,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self._monitor = StreamMonitor(self.get_logger())
         self._stream: DetectionStream | None = None
         self._backend: Backend | None = None
+        self._bond: Bond | None = None
         self._ending: list[Backend] = []  # builds that are told to stop
         self._model = ''
         self._times_configured = 0
@@ -121,6 +125,9 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         """Subscribe to the camera."""
         assert self._stream is not None
         self._stream.start()
+        self._break_bond()
+        if self.get_parameter('bond').value:
+            self._bond = Bond(self)
         self._state = 'active'
         return TransitionCallbackReturn.SUCCESS
 
@@ -129,6 +136,8 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         """Take no more images; nothing is published once this returns."""
         assert self._stream is not None
         self._stream.pause()
+        if self._bond is not None:
+            self._bond.break_off()
         self._state = 'inactive'
         self._report()
         return TransitionCallbackReturn.SUCCESS
@@ -192,7 +201,13 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         if self._backend.info is None:
             self._publish_labels(values['score_threshold'])
 
+    def _break_bond(self) -> None:
+        if self._bond is not None:
+            self._bond.close()
+            self._bond = None
+
     def _unload(self) -> None:
+        self._break_bond()
         if self._stream is not None:
             self._stream.close()
             self._stream = None

@@ -7,6 +7,7 @@ signal that comes meanwhile must find `Stop` in place.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -51,24 +52,19 @@ def run(make_node: Callable[[], Node], stop: Stop) -> int:
         stop.ignore()
 
 
-def _spin(make_node: Callable[[], Node], stop: Stop) -> int:
+def begin(make_node: Callable[[], Node]) -> Node | None:
+    """Start ROS and make a node; a user's mistake is printed in one line and gives None."""
     import rclpy
     from rclpy.exceptions import NameValidationException
-    from rclpy.executors import SingleThreadedExecutor
     from rclpy.impl.implementation_singleton import rclpy_implementation
     from rclpy.signals import SignalHandlerOptions
-    from rclpy.utilities import remove_ros_args
 
     from trt_perception.core import PerceptionError
     from trt_perception.core.errors import one_line
 
-    if stop.requested:
-        return 0
     try:
-        for argument in remove_ros_args(sys.argv)[1:]:
-            print(f"warning: '{argument}' has no effect; --ros-args goes before", file=sys.stderr)
         rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
-        node = make_node()
+        return make_node()
     except (
         PerceptionError,
         NameValidationException,
@@ -79,6 +75,20 @@ def _spin(make_node: Callable[[], Node], stop: Stop) -> int:
     ) as error:
         print(f'error: {one_line(error)}', file=sys.stderr)
         rclpy.try_shutdown()
+        return None
+
+
+def _spin(make_node: Callable[[], Node], stop: Stop) -> int:
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.utilities import remove_ros_args
+
+    if stop.requested:
+        return 0
+    for argument in remove_ros_args(sys.argv)[1:]:
+        print(f"warning: '{argument}' has no effect; --ros-args goes before", file=sys.stderr)
+    node = begin(make_node)
+    if node is None:
         return 2
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -132,3 +142,23 @@ def overlay() -> int:
     from trt_perception.nodes.overlay import OverlayNode
 
     return run(OverlayNode, stop)
+
+
+def perception_container() -> int:
+    """Run components, the callbacks of each one after the other."""
+    return _container('perception_container', threads=1)
+
+
+def perception_container_mt() -> int:
+    """Run components, the callbacks of each at the same time as far as its groups allow."""
+    return _container('perception_container_mt', threads=max(2, os.cpu_count() or 2))
+
+
+def _container(name: str, threads: int) -> int:
+    stop = Stop()
+    from trt_perception.nodes.compose import run_container
+
+    try:
+        return run_container(name, stop, threads)
+    finally:
+        stop.ignore()

@@ -45,6 +45,8 @@ DETECTOR = (
               ' looked at; more let drops be counted instead of lost.', 1, 1000),
     Parameter('autostart', True, 'Configure and activate at start. Turn off where a lifecycle'
               ' manager does it.'),
+    Parameter('bond', False, "Keep a bond with Nav2's lifecycle manager while active, by which it"
+              ' notices that the node has died. Needed where its bond_timeout is not 0.'),
     Parameter('score_threshold', _SELECTION.score_threshold, 'Lowest score published.', 0.0, 1.0,
               live=True),
     Parameter('nms_threshold', _SELECTION.iou_threshold, 'Boxes of one class that overlap more than'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a detector says of itself on ``/diagnostics``, read back."""
+"""What detector and container say of themselves on ``/diagnostics``, read back."""
 
 from __future__ import annotations
 
@@ -33,4 +33,16 @@ def inference_status(message: DiagnosticArray) -> dict[str, Any] | None:
             else:
                 values[item.key] = int(item.value) if item.value.isdecimal() else item.value
         return values | {'stages': stages}
+    return None
+
+
+def component_states(message: DiagnosticArray, container: str) -> dict[str, str] | None:
+    """How the components of a container are, by the nodes' names, or None as above.
+
+    Args:
+        container: full name of its node, without the first slash.
+    """
+    for status in message.status:
+        if status.name == f'{container}: components':
+            return {item.key: item.value for item in status.values}
     return None

@@ -10,12 +10,14 @@ from trt_perception.cli.opening import add_backend
 
 _DESCRIPTION = """\
 Play a video, a bag or a folder of pictures to the detector and keep what it saw: an annotated
-video, a few pictures and a summary. Player, detector and recorder are processes of their own that
-talk over DDS, as on a robot. Without a model or an input it takes those that the package brings
-along: a detector of things in a warehouse, and a rendered drive through one.
+video, a few pictures and a summary. Player, detector and recorder are components of one container,
+as on a robot; graph.yaml beside the results says which and how, and can be run again. Without a
+model or an input it takes those that the package brings along: a detector of things in a warehouse,
+and a rendered drive through one.
 
   trt-perception demo
   trt-perception demo --model yolov8n.onnx --input drive.mp4
+  perception_container --config demo_output/graph.yaml
 """
 
 
@@ -72,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the demo.
 
     Returns:
-        The exit code: 0, 1 if a process failed, 130 for Ctrl-C.
+        The exit code: 0, 1 if a node failed, 130 for Ctrl-C.
 
     Raises:
         PerceptionError: a mistake in the arguments.

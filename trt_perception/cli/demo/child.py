@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes in processes of their own, started, watched and stopped by a command."""
+"""A process of nodes, started, watched and stopped by a command."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
 #: How many of a child's lines are kept, to be shown when it dies.
@@ -29,29 +28,21 @@ class Child:
     def __init__(
         self,
         executable: str,
-        parameters: Mapping[str, object],
-        remappings: Mapping[str, str],
+        arguments: Sequence[str],
         environment: Mapping[str, str],
-        on_line: Callable[[str, str], None],
-        nice: int = 0,
+        on_line: Callable[[str], None],
     ) -> None:
         """Start it.
 
         Args:
-            executable: ``detector``, ``player`` or ``recorder``.
+            executable: such as ``perception_container``.
             environment: what it has beside this process's own.
-            on_line: takes the executable and each line that it prints, on another thread.
-            nice: added to the niceness: who gets less of the processor.
+            on_line: takes each line that it prints, on another thread.
         """
         self.name = executable
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._on_line = on_line
-        command = [sys.executable, '-c', _MAIN.format(executable), '--ros-args']
-        for old, new in remappings.items():
-            command += ['-r', f'{old}:={new}']
-        for name, value in parameters.items():
-            # Quoted, or a folder called 2024 would be a number.
-            command += ['-p', f'{name}:={json.dumps(value, ensure_ascii=False)}']
+        command = [sys.executable, '-c', _MAIN.format(executable), *arguments]
         self._process = subprocess.Popen(
             command,
             env={**os.environ, **environment},
@@ -61,9 +52,6 @@ class Child:
             text=True,
             errors='replace',
         )
-        if nice:
-            # It has no other threads yet; those to come inherit it.
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, nice)
         self._reader = threading.Thread(target=self._read, name=f'{executable} output', daemon=True)
         self._reader.start()
 
@@ -72,10 +60,14 @@ class Child:
         """The exit code; None while it runs."""
         return self._process.poll()
 
+    def last_lines(self) -> list[str]:
+        """What it has printed last."""
+        return list(self._last_lines)
+
     def epitaph(self) -> str:
         """With what exit code it ended, and its last lines."""
         self._reader.join(1)
-        return '\n  '.join([f'{self.name} ended with exit code {self.code}', *self._last_lines])
+        return '\n  '.join([f'{self.name} ended with exit code {self.code}', *self.last_lines()])
 
     def interrupt(self) -> None:
         """Ask it to finish, if it still runs."""
@@ -106,4 +98,4 @@ class Child:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._last_lines.append(line.rstrip())
-            self._on_line(self.name, line.rstrip())
+            self._on_line(line.rstrip())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
@@ -18,7 +19,9 @@ from trt_perception.replay.recording import SUMMARY
 
 #: Seconds between two lines of progress where there is no terminal.
 PERIOD = 5.0
-#: What a process logs that the user should see at once.
+#: Who has logged a line.
+_WHO = re.compile(r'\[[A-Z]+\] \[[0-9.]+\] \[([^]]+)\]: ')
+#: What a node logs that the user should see at once.
 _LOUD = ('[WARN]', '[ERROR]', '[FATAL]')
 #: Before the player has said anything and after the one, the detector's other is no news.
 _PLAYED, _NO_CAMERA = 'images published', 'nobody publishes'
@@ -60,12 +63,14 @@ class Display:
         """Print something for itself."""
         self._console.print(text, soft_wrap=True)
 
-    def line(self, process: str, text: str) -> None:
-        """Take a line that a process printed; shown if it is a warning. From any thread."""
-        if process == 'player':
+    def line(self, text: str) -> None:
+        """Take a line that the nodes printed; shown if it is a warning. From any thread."""
+        found = _WHO.search(text)
+        node = found[1] if found else 'graph'
+        if node == 'player':
             self._playing = _PLAYED not in text
         if any(level in text for level in _LOUD) and (self._playing or _NO_CAMERA not in text):
-            self.say(f'{process}: {text}')
+            self.say(f'{node}: {text}')
 
     def update(self, status: Mapping[str, Any]) -> None:
         """Show what the detector said last."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the demo's detector says of itself."""
+"""What the demo's container and detector say of themselves."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from trt_perception.health.statistics import FrameCounts
-from trt_perception.ros.inference_status import inference_status
+from trt_perception.ros.inference_status import component_states, inference_status
+
+#: Name of the container's node.
+CONTAINER = 'demo_graph'
 
 
 class Listener:
-    """Hears the detector's diagnostics; a context manager.
+    """Hears diagnostics; a context manager.
 
     Attributes:
+        components: how each node is that the container has loaded, by its name.
         status: the last one, as `inference_status` gives it; empty before the first.
     """
 
     def __init__(self) -> None:
         self.status: dict[str, Any] = {}
+        self.components: dict[str, str] = {}
         #: Images received, of each status since `forget` that told where every one of them went.
         self._complete: list[int] = []
 
@@ -54,6 +59,7 @@ class Listener:
         return len(self._complete) > 1 and self._complete[-1] == self._complete[-2]
 
     def _hear(self, message: DiagnosticArray) -> None:
+        self.components = component_states(message, CONTAINER) or self.components
         status = inference_status(message)
         if status is None:
             return

@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's processes, from their start to their end."""
+"""The demo's nodes in one process, from its start to its end."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import yaml
 
 from trt_perception.build.engine.serving import Wish
 from trt_perception.cli.demo.child import Child
 from trt_perception.cli.demo.display import Display
-from trt_perception.cli.demo.listener import Listener
+from trt_perception.cli.demo.listener import CONTAINER, Listener
 from trt_perception.cli.opening import find_engine
 from trt_perception.core import PerceptionError
-from trt_perception.core.files import user_path
+from trt_perception.core.files import is_file, user_path, write_atomically
 from trt_perception.nodes.main import Stop
 from trt_perception.replay.recording import SUMMARY
 from trt_perception.replay.sources import open_source
+from trt_perception.ros.component import FINISHED, RUNNING, STARTING
 from trt_perception.ros.domain import free_domain
 from trt_perception.ros.fastdds import profile_environment
 from trt_perception.ros.recording_parameters import PLAYER
@@ -33,13 +35,15 @@ FAILED, INTERRUPTED = 1, 130
 TOPICS = {'image': '/camera/image_raw'}
 #: What there is without --model and --input, below the package's share.
 MODEL, INPUT = Path('resource/models/warehouse.onnx'), Path('resource/demo/drive.mp4')
-#: Seconds that a process gets to end when it is asked to, the first to be asked first. The detector
-#: may have an inference under way, the recorder much that still waits to be encoded.
-PATIENCE = {'player': 10.0, 'detector': 60.0, 'recorder': 120.0}
+#: The file beside the results that says what was run, and from which it can be run again.
+GRAPH = 'graph.yaml'
+#: Seconds that the process gets to end when it is asked to. The detector may have an inference
+#: under way, the recorder much that still waits to be encoded.
+PATIENCE = 190.0
 #: Seconds that the detector gets, when all is played, for the frames that are under way.
 SETTLE = 60.0
-#: Seconds that the others get to start and to find each other, before it is given up.
-DISCOVERY = 120.0
+#: Seconds that the nodes get to start, before it is given up.
+START = 120.0
 
 
 class DemoError(PerceptionError):
@@ -53,17 +57,17 @@ class Plan(NamedTuple):
         images: how many there are to play, if known.
         notes: what the user should know before it begins.
         output: folder for the results.
-        parameters: of each process.
+        graph: the nodes, as `read_graph` takes them.
     """
 
     images: int | None
     notes: list[str]
     output: Path
-    parameters: dict[str, dict[str, object]]
+    graph: dict[str, Any]
 
 
 def run_demo(arguments: argparse.Namespace, stop: Stop) -> int:
-    """Start, watch and stop the processes.
+    """Start, watch and stop the nodes.
 
     Returns:
         The exit code.
@@ -74,7 +78,7 @@ def run_demo(arguments: argparse.Namespace, stop: Stop) -> int:
     plan = _check(arguments)
     if stop.requested:
         return INTERRUPTED
-    # One that is not the user's robot's, whose camera topic this would be; the children inherit it.
+    # One that is not the user's robot's, whose camera topic this would be; the child inherits it.
     own = free_domain() if arguments.domain is None else nullcontext(arguments.domain)
     with own as domain:
         os.environ['ROS_DOMAIN_ID'] = str(domain)
@@ -82,26 +86,20 @@ def run_demo(arguments: argparse.Namespace, stop: Stop) -> int:
 
 
 def _run(plan: Plan, stop: Stop) -> int:
-    children: list[Child] = []
     with Listener() as listener, Display(plan.images) as display:
         for note in plan.notes:
             display.say(note)
         code = 0
+        child = _start(plan, display)
         try:
-            for name in reversed(PATIENCE):
-                if name == 'player':
-                    # What is detected before the recorder is found is lost to it.
-                    _wait_for_each_other(children, listener, display, stop)
-                    if stop.requested:
-                        break
-                children.insert(0, _start(name, plan, display))
-            _follow(children, listener, display, stop)
+            _wait_until_up(child, listener, display, stop)
+            _follow(child, listener, display, stop)
         except DemoError as error:
             display.say(f'error: {error}')
             code = FAILED
         finally:
             interrupted = stop.requested
-            clean = _end(children, display, stop)
+            clean = _end(child, display, stop)
     if interrupted:
         code = INTERRUPTED
     elif not clean:
@@ -133,21 +131,34 @@ def _check(arguments: argparse.Namespace) -> Plan:
         (output / SUMMARY).unlink(missing_ok=True)
     except OSError as error:
         raise DemoError(f"output '{output}' cannot be written to: {error.strerror}") from None
-    parameters: dict[str, dict[str, object]] = {
-        'player': {'input': str(recording), 'rate': rate, 'wait_for_subscribers': 2},
-        'detector': {
-            'model': str(model),
-            'backend': arguments.backend,
-            'precision': arguments.precision,
-            'fallback': False,
-        },
-        'recorder': {'output': str(output), 'idle_timeout': 0.0},
+    player: dict[str, object] = {
+        'input': str(recording),
+        'rate': rate,
+        'wait_for_subscribers': 2,
     }
-    # An empty text is no YAML value.
+    detector: dict[str, object] = {
+        'model': str(model),
+        'backend': arguments.backend,
+        'precision': arguments.precision,
+        'fallback': False,
+    }
+    # An empty text says nothing.
     if arguments.topic:
-        parameters['player']['topic'] = arguments.topic
+        player['topic'] = arguments.topic
     if arguments.labels:
-        parameters['detector']['labels'] = arguments.labels
+        detector['labels'] = _absolute(arguments.labels)
+    # Who listens comes up before the one that it listens to.
+    nodes = (
+        ('RecorderNode', {'output': '.', 'idle_timeout': 0.0}),
+        ('DetectorNode', detector),
+        ('PlayerNode', player),
+    )
+    graph = {
+        'components': [
+            {'plugin': f'trt_perception::{plugin}', 'parameters': given, 'remappings': dict(TOPICS)}
+            for plugin, given in nodes
+        ]
+    }
     notes = []
     if arguments.input and not arguments.model:
         notes.append(f'{model} has never seen a photograph; --model takes a detector of yours')
@@ -159,80 +170,82 @@ def _check(arguments: argparse.Namespace) -> Plan:
     engine, reason = find_engine(wish)  # the detector finds it in the cache
     if engine is None and wish.backend == 'auto':
         notes.append(f'ONNX Runtime runs the model: {reason}')
-    return Plan(source.count, notes, output, parameters)
+    return Plan(source.count, notes, output, graph)
 
 
-def _start(name: str, plan: Plan, display: Display) -> Child:
-    # It takes 64 MiB of /dev/shm, and only who publishes images needs it.
-    environment = profile_environment() if name == 'player' else {}
-    # The recorder must not take from the detector what it measures.
-    nice = 10 if name == 'recorder' else 0
-    return Child(name, plan.parameters[name], TOPICS, environment, display.line, nice)
+def _absolute(labels: str) -> str:
+    """Labels as the detector will find them, which works in another folder."""
+    path = user_path(labels)
+    return str(path.absolute()) if is_file(path) else labels
 
 
-def _wait_for_each_other(
-    children: Sequence[Child], listener: Listener, display: Display, stop: Stop
-) -> None:
-    """Wait until the detector knows that the recorder listens, or until Ctrl-C.
+def _start(plan: Plan, display: Display) -> Child:
+    file = plan.output / GRAPH
+    write_atomically(file, yaml.safe_dump(plan.graph, sort_keys=False, allow_unicode=True))
+    arguments = ['--config', str(file), '--ros-args', '-r', f'__node:={CONTAINER}']
+    return Child('perception_container', arguments, profile_environment(), display.line)
+
+
+def _wait_until_up(child: Child, listener: Listener, display: Display, stop: Stop) -> None:
+    """Wait until the last of the nodes runs, or until Ctrl-C.
 
     Raises:
-        DemoError: a process has died, the detector cannot work, or they do not find each other.
+        DemoError: a node has died, the detector cannot work, or nothing is heard.
     """
-    give_up = monotonic() + DISCOVERY
-    while not stop.requested and not listener.status.get('subscribers'):
+    give_up = monotonic() + START
+    while not stop.requested and '/player' not in listener.components:
         if monotonic() > give_up:
             raise DemoError(
-                f'detector and recorder did not find each other in {DISCOVERY:.0f} s; see that the'
-                ' nodes of this machine reach one another (firewall, loopback, ROS_LOCALHOST_ONLY)'
+                f'the nodes did not start in {START:.0f} s, or are not heard; see that the nodes of'
+                ' this machine reach one another (firewall, loopback, ROS_LOCALHOST_ONLY)'
             )
-        _look(children, listener, display)
+        _look(child, listener, display)
 
 
-def _follow(children: Sequence[Child], listener: Listener, display: Display, stop: Stop) -> None:
+def _follow(child: Child, listener: Listener, display: Display, stop: Stop) -> None:
     """Wait until all is played and detected, or until Ctrl-C.
 
     Raises:
-        DemoError: a process has died, or the detector cannot work.
+        DemoError: a node has died, or the detector cannot work.
     """
-    player = children[0]
-    give_up = 0.0
+    give_up = monotonic() + SETTLE
     while not stop.requested:
-        if player.code is None:
+        if listener.components['/player'] != FINISHED:
             listener.forget()
             give_up = monotonic() + SETTLE
         elif listener.settled():
             return
         elif monotonic() > give_up:
             raise DemoError(f'the detector is not done {SETTLE:.0f} s after the last image')
-        _look(children, listener, display)
+        _look(child, listener, display)
 
 
-def _look(children: Sequence[Child], listener: Listener, display: Display) -> None:
+def _look(child: Child, listener: Listener, display: Display) -> None:
     """Listen for a moment, show what is heard, and see that all are well.
 
     Raises:
-        DemoError: a process has died, or the detector cannot work.
+        DemoError: a node has died, or the detector cannot work.
     """
     listener.spin()
     display.update(listener.status)
-    for child in children:
-        if child.code is not None and not (child.name == 'player' and child.code == 0):
-            raise DemoError(f'{child.epitaph()}')
+    if child.code is not None:
+        raise DemoError(child.epitaph())
+    for name, told in listener.components.items():
+        if told not in (STARTING, RUNNING) and not (name == '/player' and told == FINISHED):
+            raise DemoError('\n  '.join([f'{name.strip("/")} {told}', *child.last_lines()]))
     if listener.status.get('state') == 'unconfigured' and listener.status['level'] == 'error':
         raise DemoError(f'detector {listener.status["message"]}')
 
 
-def _end(children: Sequence[Child], display: Display, stop: Stop) -> bool:
-    """Ask each process to end, kill those that do not; whether all ended well."""
+def _end(child: Child, display: Display, stop: Stop) -> bool:
+    """Ask the process to end, and kill it if it does not; whether it has ended well."""
     stop.requested = False  # another Ctrl-C means: at once
-    clean = True
-    for child in children:
-        running = child.code is None
-        child.interrupt()
-        if not child.wait(PATIENCE[child.name], hurry=lambda: stop.requested):
-            display.say(f'error: {child.name} did not end when asked to and was killed')
-            clean = False
-        elif running and child.code:
-            display.say(f'error: {child.epitaph()}')
-            clean = False
-    return clean
+    running = child.code is None
+    child.interrupt()
+    if not child.wait(PATIENCE, hurry=lambda: stop.requested):
+        display.say(f'error: {child.name} did not end when asked to and was killed')
+        return False
+    if running and child.code:
+        display.say(f'error: {child.epitaph()}')
+        return False
+    return True
