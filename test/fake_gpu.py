@@ -28,7 +28,8 @@ class FakeGpu:
         refuses: why it loads no engine; '' if it does.
         loads: while it is not set, an engine that is opened keeps one waiting.
         opened, closed: the engines' files.
-        lanes: of each that was opened.
+        lanes, devices: of each that was opened.
+        count: how many GPUs there are.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +44,8 @@ class FakeGpu:
         self.opened: list[Path] = []
         self.closed: list[Path] = []
         self.lanes: list[int] = []
+        self.devices: list[int] = []
+        self.count = 1
 
     def why_absent(self) -> str:
         return self.absent
@@ -53,13 +56,17 @@ class FakeGpu:
         *,
         labels: str = '',
         accept_failed_gate: bool = False,
+        device: int = 0,
         lanes: int = 1,
         priority: int = 0,
     ) -> OnFakeGpu:
         manifest = load_plan(engine).manifest
         if manifest.gate_passed is False and not accept_failed_gate:
             raise GateError(f"engine '{engine}' failed its gate")
+        if device >= self.count:
+            raise EngineError(f'there is no GPU {device} here, CUDA shows {self.count}')
         self.opened.append(engine)
+        self.devices.append(device)
         self.lanes.append(lanes)
         assert self.loads.wait(120)
         if self.refuses:

@@ -83,10 +83,10 @@ def test_one_output_for_each_image(world: World, two: Path) -> None:
 def test_services_answer_during_a_long_inference(world: World, slow: Path) -> None:
     robot = Robot(world, slow, image_depth=100)
     camera = Camera(world).until_heard()
-    received = robot.node._monitor.values
+    received = robot.node._monitors[''].values
     camera.send(picture(0))
     world.until(lambda: received()['received'] == 1, 'the first image')
-    world.until(lambda: robot.node._stream._worker._waiting is None, 'it is being looked at')
+    world.until(lambda: not robot.node._detection._worker._scheduler.waiting, 'it is being looked at')
     for number in range(1, 10):
         camera.send(picture(number))
     world.until(lambda: received()['received'] == 10, 'images')
@@ -105,7 +105,7 @@ def test_deactivating_during_a_long_inference(world: World, slow: Path) -> None:
     robot = Robot(world, slow)
     camera = Camera(world).until_heard()
     camera.send(picture(0))
-    world.until(lambda: robot.node._monitor.values()['received'] == 1, 'image')
+    world.until(lambda: robot.node._monitors[''].values()['received'] == 1, 'image')
     assert robot.change('deactivate')
     assert robot.change('cleanup')
     assert robot.state() == 'unconfigured'

@@ -107,7 +107,7 @@ def test_it_serves_meanwhile_and_loses_no_frame(
         assert values(status)['reason'] == 'until there is an engine'
         assert status.level != ERROR
     sent = 1
-    while robot.node._backend.info.device != NAME or sent < 20:
+    while robot.node._detection.replicas.info.device != NAME or sent < 20:
         robot.answer(camera, picture(sent))
         sent += 1
     robot.answer(camera, picture(sent))
@@ -195,7 +195,7 @@ def test_an_engine_from_the_cache_runs_at_once(world: World, gpu: FakeGpu, model
     made = make_engine(request_for(Wish(model)), EngineCache())
     robot = Robot(world, model, fallback=False, autostart=False)
     assert robot.change('configure')
-    assert robot.node._backend.info.device == NAME
+    assert robot.node._detection.replicas.info.device == NAME
     assert robot.change('activate')
     robot.answer(Camera(world).until_heard(), picture())
     assert values(robot.until_says(on_gpu))['reason'] == 'engine from the cache'

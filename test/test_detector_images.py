@@ -87,7 +87,7 @@ def test_compressed_images(world: World, tmp_path: Path, topic: str, transport: 
 
 def test_bad_images_are_counted_and_the_next_good_one_works(world: World, two: Path) -> None:
     robot = Robot(world, two, image_depth=100)
-    robot.node._monitor._errors._period = float('inf')  # seconds; a busy machine takes some
+    robot.node._monitors['']._errors._period = float('inf')  # seconds; a busy machine takes some
     log = world.log()
     camera = Camera(world).until_heard()
     bad = []

@@ -379,9 +379,9 @@ def test_camera_detector_overlay_without_an_executor(
     output = ImageOutput(camera)
     detector = active_detector(world, idle, two)
     idle.append(OverlayNode(context=world.context))
-    assert detector._stream is not None
+    assert detector._detection is not None
     pipeline = Watched()
-    detector._stream.run_on(pipeline)
+    detector._detection._worker.run_on('gpu', pipeline)
     bus = bus_of(camera)
     assert bus is not None
     drawn: list[Frame] = []
@@ -400,7 +400,7 @@ def test_camera_detector_overlay_without_an_executor(
         assert drawn[-1].stamp == answers[-1].stamp == Stamp(number)
         assert drawn[-1].frame_id == answers[-1].frame_id == 'front'
     assert made == []
-    counts = detector._monitor.values()
+    counts = detector._monitors[''].values()
     assert (counts['received'], counts['published'], counts['lost']) == (20, 20, 0)
     assert world.node.count_subscribers('image') == world.node.count_subscribers('detections') == 0
     # Nobody keeps the last frame: not the bus, not the detector, not the overlay.
@@ -487,7 +487,7 @@ def test_nodes_end_in_any_order_under_fire(
         over.set()
         thread.join()
     assert failures == []
-    counts = detector._monitor.values()
+    counts = detector._monitors[''].values()
     fates = ('published', 'dropped', 'discarded', 'failed', 'rejected', 'limited', 'unserved')
     assert counts['received'] == sum(counts[fate] for fate in fates)
     assert (counts['failed'], counts['rejected']) == (0, 0)

@@ -98,7 +98,36 @@ class Heard:
         return list(self.words.queue)
 
 
-MakeWorker = Callable[..., InferenceWorker]
+class OneCamera:
+    """A worker with one camera and one device."""
+
+    def __init__(
+        self, pipeline: AnyPipeline | Stepped | None, selection: Selection, listener: Heard
+    ) -> None:
+        self.worker = InferenceWorker()
+        self.camera = self.worker.camera('', selection, listener)
+        self.submit, self.pause = self.camera.submit, self.camera.pause
+        self.resume, self.join = self.camera.resume, self.worker.join
+        if pipeline is not None:
+            self.replace(pipeline)
+
+    @property
+    def selection(self) -> Selection:
+        return self.camera.selection
+
+    @selection.setter
+    def selection(self, selection: Selection) -> None:
+        self.camera.selection = selection
+
+    def replace(self, pipeline: AnyPipeline | Stepped) -> None:
+        self.worker.run_on('gpu', pipeline)
+
+    def close(self) -> None:
+        self.camera.close()
+        self.worker.close()
+
+
+MakeWorker = Callable[..., OneCamera]
 
 
 @pytest.fixture
@@ -114,14 +143,14 @@ def heard() -> Heard:
 @pytest.fixture
 def make_worker(pipeline: Stepped) -> Iterator[MakeWorker]:
     """Start a worker, on the stepped pipeline unless another is given; it ends with the test."""
-    workers: list[InferenceWorker] = []
+    workers: list[OneCamera] = []
 
     def make(
         listener: Heard,
         pipeline: AnyPipeline | Stepped | None = pipeline,
         selection: Selection = EVERYTHING,
-    ) -> InferenceWorker:
-        workers.append(InferenceWorker(pipeline, selection, listener))
+    ) -> OneCamera:
+        workers.append(OneCamera(pipeline, selection, listener))
         return workers[-1]
 
     yield make
@@ -133,7 +162,7 @@ def make_worker(pipeline: Stepped) -> Iterator[MakeWorker]:
 
 
 @pytest.fixture
-def worker(make_worker: MakeWorker, pipeline: Stepped, heard: Heard) -> InferenceWorker:
+def worker(make_worker: MakeWorker, pipeline: Stepped, heard: Heard) -> OneCamera:
     """A worker that takes frames, on a stepped pipeline."""
     worker = make_worker(heard)
     worker.resume()

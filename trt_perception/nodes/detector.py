@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -17,20 +16,23 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from vision_msgs.msg import LabelInfo, VisionInfo
 
-from trt_perception.build.engine.serving import Wish
 from trt_perception.core import PerceptionError
 from trt_perception.core.errors import one_line
-from trt_perception.core.files import user_path
-from trt_perception.nodes.backend import Backend
+from trt_perception.nodes.detection import Detection, selections
 from trt_perception.nodes.monitor import StreamMonitor
-from trt_perception.nodes.stream import DetectionStream
 from trt_perception.ros import parameters
 from trt_perception.ros.bond import Bond, check_installed
-from trt_perception.ros.detector_parameters import DETECTOR, selection
+from trt_perception.ros.detector_parameters import (
+    DETECTOR,
+    OF_A_CAMERA,
+    camera_table,
+    cameras_of,
+    devices_of,
+)
 from trt_perception.ros.diagnostics import ERROR, OK, WARN, DiagnosticPublisher, Verdict
 from trt_perception.ros.intra_process import bus_of
 from trt_perception.ros.label_info import LATCHED, label_info, vision_info
-from trt_perception.runtime.pipeline import AnyPipeline
+from trt_perception.ros.parameters import ParameterError
 
 REPORT_PERIOD = 1.0
 
@@ -52,10 +54,10 @@ def _told(transition: _Transition) -> _Transition:
 
 
 class DetectorNode(rclpy.lifecycle.LifecycleNode):
-    """Detects objects in one camera's images.
+    """Detects objects in the images of one camera, or of several that share the model.
 
-    Configuring loads the model, activating subscribes. Inference runs on a thread of its own on the
-    latest image, and an engine is built on another, so that services, parameters and diagnostics
+    Configuring loads the model, activating subscribes. Inference runs on threads of its own on the
+    latest images, and an engine is built on another, so that services, parameters and diagnostics
     answer at any time.
     """
 
@@ -71,26 +73,28 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             ParameterError: a parameter's first value cannot be used.
         """
         super().__init__('detector', **kwargs)
-        parameters.declare(self, DETECTOR)
-        values = parameters.values(self, DETECTOR)
-        selection(values, None)
+        parameters.declare(self, DETECTOR, more=True)
+        self._monitors: dict[str, StreamMonitor] = {}  # of each camera, by name; '' of the only one
+        self._diagnostics: dict[str, DiagnosticPublisher] = {}
+        self._table: list[parameters.Parameter] = []
+        self._declare_cameras()
+        values = parameters.values(self, self._table)
+        selections(values, self._monitors, None)
+        devices_of(values)
         if values['bond']:
             check_installed()
         self.add_on_set_parameters_callback(self._on_set_parameters)
         bus_of(self)  # whether it has one is decided here; what uses it is made later
+        self._threshold = 0.0  # that was last published
         self._state = 'unconfigured'  # rclpy of Humble does not tell its own
-        self._level = OK  # of the last verdict
+        self._levels: dict[str, bytes] = {}  # of the last verdicts
         self._problem = ''  # why it is not configured
-        self._monitor = StreamMonitor(self.get_logger())
-        self._stream: DetectionStream | None = None
-        self._backend: Backend | None = None
+        self._detection: Detection | None = None
         self._bond: Bond | None = None
-        self._ending: list[Backend] = []  # builds that are told to stop
-        self._model = ''
+        self._ending: list[Detection] = []  # with an inference or a build that comes to its end
         self._times_configured = 0
         self._label_info = self.create_publisher(LabelInfo, 'label_info', LATCHED)
         self._vision_info = self.create_publisher(VisionInfo, 'vision_info', LATCHED)
-        self._diagnostics = DiagnosticPublisher(self, 'inference')
         # Real time: a paused simulation must not stop the diagnostics.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(REPORT_PERIOD, self._report, clock=self._steady)
@@ -101,20 +105,20 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
     @_told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model; does not wait for an engine that has to be built."""
-        values = parameters.values(self, DETECTOR)
         begun = perf_counter()
         try:
-            self._load(values)
+            self._load()
         except PerceptionError as error:
             self._unload()
             self.fail(f'not configured: {error}')
             return TransitionCallbackReturn.FAILURE
         seconds = perf_counter() - begun
-        assert self._backend is not None
-        spec = self._backend.spec
+        assert self._detection is not None
+        spec = self._detection.spec
         self.get_logger().info(
-            f'model {self._model}: {spec.layout} of {spec.num_classes or "unknown"} classes,'
-            f' input {spec.width}x{spec.height}; runs on {self._backend}; loaded in {seconds:.1f} s'
+            f'model {self._detection.model}: {spec.layout} of {spec.num_classes or "unknown"}'
+            f' classes, input {spec.width}x{spec.height}; runs on {self._detection.replicas};'
+            f' loaded in {seconds:.1f} s'
         )
         self._problem = ''
         self._state = 'inactive'
@@ -122,9 +126,9 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
 
     @_told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe to the camera."""
-        assert self._stream is not None
-        self._stream.start()
+        """Subscribe to the cameras."""
+        assert self._detection is not None
+        self._detection.start()
         self._break_bond()
         if self.get_parameter('bond').value:
             self._bond = Bond(self)
@@ -134,8 +138,8 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
     @_told
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take no more images; nothing is published once this returns."""
-        assert self._stream is not None
-        self._stream.pause()
+        assert self._detection is not None
+        self._detection.pause()
         if self._bond is not None:
             self._bond.break_off()
         self._state = 'inactive'
@@ -167,12 +171,9 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
     def destroy_node(self) -> None:
         """Free all, after an inference under way; the last word goes to diagnostics."""
         if self._built:
-            stream = self._stream
             self._unload()
-            if stream is not None:
-                stream.join()
-            for backend in self._ending:
-                backend.join()
+            for detection in self._ending:
+                detection.join()
             self._report()
             # rclpy leaves it to the garbage collector, and with it the node below, whose late end
             # would take /rosout away from the next node of this name.
@@ -186,20 +187,36 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         if self._state == 'inactive':
             self.trigger_activate()
 
-    def _load(self, values: dict[str, Any]) -> None:
-        if not values['model']:
-            raise PerceptionError('model is empty; set it to the path of an ONNX file')
-        path = user_path(values['model'])
-        names = {field.name for field in dataclasses.fields(Wish)} - {'model'}
-        wish = Wish(path, **{name: values[name] for name in names})
-        self._backend = Backend(self, self._steady, wish)
-        wanted = selection(values, self._backend.spec)
-        self._stream = DetectionStream(self, self._backend.spec, wanted, values, self._monitor)
-        self._model = str(path)
+    def _declare_cameras(self) -> None:
+        """Declare the parameters of the cameras that are named now."""
+        general = parameters.values(self, DETECTOR)
+        cameras = cameras_of(general)
+        tables = {camera: camera_table(camera, general) for camera in cameras}
+        for table in tables.values():
+            parameters.declare(
+                self, [p for p in table if not self.has_parameter(p.name)], more=True
+            )
+        self._table = [*DETECTOR, *(p for table in tables.values() for p in table)]
+        parameters.tell_unknown(self, self._table)
+        logger = self.get_logger()
+        kept = self._monitors
+        self._monitors = {
+            camera: kept.get(camera)
+            or StreamMonitor(logger.get_child(camera) if camera else logger)
+            for camera in cameras or ['']
+        }
+        for task in ('inference', *cameras):
+            if task not in self._diagnostics:
+                self._diagnostics[task] = DiagnosticPublisher(self, task)
+
+    def _load(self) -> None:
+        self._declare_cameras()
+        values = parameters.values(self, self._table)
+        self._detection = Detection(self, self._steady, values, self._monitors)
         self._times_configured += 1
-        self._backend.start(self._run_on)
-        if self._backend.info is None:
-            self._publish_labels(values['score_threshold'])
+        self._detection.run(self._publish_labels)
+        if self._detection.replicas.info is None:
+            self._publish_labels()
 
     def _break_bond(self) -> None:
         if self._bond is not None:
@@ -208,68 +225,93 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
 
     def _unload(self) -> None:
         self._break_bond()
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-        if self._backend is not None:
-            self._backend.close()
-            self._ending = [b for b in (*self._ending, self._backend) if b.busy]
-            self._backend = None
+        if self._detection is not None:
+            self._detection.close()
+            self._ending = [d for d in (*self._ending, self._detection) if d.busy]
+            self._detection = None
         self._state = 'unconfigured'
 
-    def _run_on(self, pipeline: AnyPipeline) -> None:
-        assert self._stream is not None
-        self._stream.run_on(pipeline)
-        self._publish_labels(self.get_parameter('score_threshold').value)
-
-    def _publish_labels(self, threshold: float) -> None:
-        assert self._backend is not None
-        spec, now = self._backend.spec, self.get_clock().now().to_msg()
-        self._label_info.publish(label_info(spec, threshold, now))
-        method = f'{Path(self._model).name}, {spec.layout}, {self._backend.info or "not yet built"}'
+    def _publish_labels(self) -> None:
+        detection = self._detection
+        assert detection is not None
+        spec, now = detection.spec, self.get_clock().now().to_msg()
+        self._threshold = detection.threshold
+        self._label_info.publish(label_info(spec, self._threshold, now))
+        runs_on = detection.replicas.info or 'not yet built'
+        method = f'{Path(detection.model).name}, {spec.layout}, {runs_on}'
         topic = self.resolve_topic_name('label_info')
         self._vision_info.publish(vision_info(method, topic, self._times_configured, now))
 
     def _on_set_parameters(self, proposed: list[Parameter[Any]]) -> SetParametersResult:
-        present = parameters.values(self, DETECTOR)
+        detection = self._detection
         try:
-            values = parameters.changed(DETECTOR, present, proposed)
-            wanted = selection(values, self._backend.spec if self._backend else None)
+            values = parameters.changed(self._table, parameters.values(self, self._table), proposed)
+            self._refuse_general(proposed)
+            cameras_of(values)
+            devices_of(values)
+            wanted = selections(values, self._monitors, detection.spec if detection else None)
         except PerceptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        if self._stream is not None:
-            self._stream.select(wanted)
-            self._stream.max_rate = values['max_rate']
-            if values['score_threshold'] != present['score_threshold']:
-                self._publish_labels(values['score_threshold'])
+        if detection is not None:
+            detection.select(values, wanted)
+            if detection.threshold != self._threshold:
+                self._publish_labels()
         return SetParametersResult(successful=True)
 
-    def _report(self) -> None:
-        values: dict[str, object] = {'state': self._state}
-        verdict = Verdict(ERROR, self._problem) if self._problem else Verdict(OK, self._state)
-        device = ''
-        if self._stream is not None and self._backend is not None:
-            images = self._stream.images
-            if self._state == 'active':
-                verdict = self._monitor.judge(images.problem())
-            verdict = self._backend.judge(verdict)
-            device = self._backend.info.device if self._backend.info else ''
-            values |= {
-                'model': self._model,
-                **self._backend.values(),
-                'images': images.source or 'none',
-                'subscribers': self._stream.subscribers,
-            }
-        elif not self._problem:
-            verdict = Verdict(WARN, self._state)
-        self._log(verdict)
-        self._diagnostics.publish(verdict, device, values | self._monitor.values())
+    def _refuse_general(self, proposed: list[Parameter[Any]]) -> None:
+        """Several cameras have begun with the detector's own values, and do not follow them."""
+        camera = next(iter(self._monitors))
+        for parameter in proposed if camera else ():
+            if parameter.name in OF_A_CAMERA:
+                raise ParameterError(
+                    f'{parameter.name}: each of several cameras has its own now; set'
+                    f' {camera}.{parameter.name}'
+                )
 
-    def _log(self, verdict: Verdict) -> None:
+    def _report(self) -> None:
+        detection = self._detection
+        values: dict[str, object] = {'state': self._state}
+        verdict = Verdict(OK, self._state)
+        if self._problem:
+            verdict = Verdict(ERROR, self._problem)
+        elif detection is None:
+            verdict = Verdict(WARN, self._state)
+        verdicts = {camera: self._judge(camera, verdict) for camera in self._monitors}
+        device = ''
+        if detection is not None:
+            if '' in verdicts:
+                verdict = verdicts['']
+            verdict = detection.judge(verdict)
+            info = detection.replicas.info
+            device = info.device if info else ''
+            values |= detection.values()
+        for camera, monitor in self._monitors.items():
+            of_camera = self._of_camera(camera) | monitor.values()
+            if camera:
+                self._log(camera, verdicts[camera])
+                self._diagnostics[camera].publish(verdicts[camera], device, of_camera)
+            else:
+                values |= of_camera
+        self._log('inference', verdict)
+        self._diagnostics['inference'].publish(verdict, device, values)
+
+    def _judge(self, camera: str, usual: Verdict) -> Verdict:
+        if self._detection is None or self._state != 'active':
+            return usual
+        return self._monitors[camera].judge(self._detection.streams[camera].images.problem())
+
+    def _of_camera(self, camera: str) -> dict[str, object]:
+        if self._detection is None:
+            return {}
+        stream = self._detection.streams[camera]
+        return {'images': stream.images.source or 'none', 'subscribers': stream.subscribers}
+
+    def _log(self, task: str, verdict: Verdict) -> None:
         """Log when something begins to be in the way, and when it is over; errors are logged."""
-        if self._state == 'active' and verdict.level != self._level:
+        if self._state == 'active' and verdict.level != self._levels.get(task, OK):
+            of = f'{task}: ' if task in self._monitors else ''
             if verdict.level == WARN:
-                self.get_logger().warning(verdict.message)
+                self.get_logger().warning(of + verdict.message)
             elif verdict.level == OK:
-                self.get_logger().info(f'all is well: {verdict.message}')
-            self._level = verdict.level
+                self.get_logger().info(f'{of}all is well: {verdict.message}')
+            self._levels[task] = verdict.level

@@ -17,31 +17,34 @@ from trt_perception.ros.image_input import ImageInput
 from trt_perception.ros.images import image_msg
 from trt_perception.runtime.host.color import to_bgr
 from trt_perception.runtime.host.overlay import draw
-from trt_perception.runtime.pipeline import AnyPipeline, Result
+from trt_perception.runtime.pipeline import Result
 from trt_perception.runtime.rate_limit import RateLimit
 from trt_perception.runtime.worker import InferenceWorker, Job
 
 
 class DetectionStream:
-    """From an `ImageInput` through an `InferenceWorker` to the publishers.
+    """From an `ImageInput` through a place in an `InferenceWorker` to the publishers.
 
-    Owns all three and the pipelines. Frames come in on the executor, or on the thread of a camera
-    in this process, and are only handed over there; the rest happens on the worker's thread.
+    Owns all but the worker. Frames come in on the executor, or on the thread of a camera in this
+    process, and are only handed over there; the rest happens on the worker's threads.
     """
 
     def __init__(
         self,
         node: Node,
+        worker: InferenceWorker,
+        camera: str,
         spec: ModelSpec,
         selection: Selection,
         values: Mapping[str, Any],
         monitor: StreamMonitor,
     ) -> None:
-        """Advertise; no image is taken before `start`, and none looked at before `run_on`.
+        """Advertise; no image is taken before `start`.
 
         Args:
+            camera: name of one of several, which its topics begin with; '' for the only one.
             spec: of the model; its classes are those of every pipeline.
-            values: of the detector's parameters.
+            values: of the detector's parameters, as they are for this camera.
         """
         self.max_rate: float = values['max_rate']
         self._node = node
@@ -49,57 +52,58 @@ class DetectionStream:
         self._class_ids = spec.class_names if values['class_id_format'] == 'name' else ()
         self._monitor = monitor
         self._rate_limit = RateLimit()
-        self._detections = DetectionsOutput(node)
-        self._annotated = node.create_publisher(Image, '~/annotated', 1)
+        within = f'{camera}/' if camera else ''
+        self._detections = DetectionsOutput(node, f'{within}detections')
+        self._annotated = node.create_publisher(Image, f'~/{within}annotated', 1)
         self.images = ImageInput(
             node,
             self._on_image,
             self._on_unusable,
             monitor.lost,
+            topic=f'{within}image',
             transport=values['image_transport'],
             reliability=values['image_reliability'],
             depth=values['image_depth'],
         )
-        self._worker = InferenceWorker(None, selection, self)
+        self._place = worker.camera(camera, selection, self, values['priority'])
+
+    @property
+    def threshold(self) -> float:
+        """The lowest score that is published."""
+        return self._place.selection.score_threshold
 
     @property
     def subscribers(self) -> int:
         """Of the detections, in this process and elsewhere."""
         return self._detections.subscribers
 
-    def run_on(self, pipeline: AnyPipeline) -> None:
-        """Run the next image on this pipeline; the one before is freed when it is done."""
-        self._worker.replace(pipeline)
-
-    def select(self, selection: Selection) -> None:
-        """Publish according to this from the next frame on."""
-        self._worker.selection = selection
+    def select(self, selection: Selection, values: Mapping[str, Any]) -> None:
+        """Look and publish according to this from the next frame on."""
+        self.max_rate = values['max_rate']
+        self._place.selection = selection
+        self._place.priority = values['priority']
 
     def start(self) -> None:
         """Take images."""
-        self._worker.resume()
+        self._place.resume()
         self.images.start()
 
     def pause(self) -> None:
         """Take no more images; nothing is published once this returns."""
         self.images.stop()
-        self._worker.pause()
+        self._place.pause()
 
     def close(self) -> None:
-        """Pause for good. Does not wait for an inference under way; `join` does."""
+        """Pause for good. Does not wait for an inference under way."""
         self.images.close()
-        self._worker.close()
+        self._place.close()
         self._detections.close()
         self._node.destroy_publisher(self._annotated)
-
-    def join(self) -> None:
-        """Wait, after `close`, until the pipeline is freed."""
-        self._worker.join()
 
     def _on_image(self, frame: Frame) -> None:
         self._monitor.count('received')
         if self._rate_limit.passes(perf_counter(), self.max_rate):
-            self._worker.submit(frame)
+            self._place.submit(frame)
         else:
             self._monitor.count('limited')
 

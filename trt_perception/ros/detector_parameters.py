@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from trt_perception.core import ModelSpec, Region, Selection
@@ -12,6 +14,7 @@ from trt_perception.ros.parameters import Parameter, ParameterError
 from trt_perception.runtime.engine import BACKENDS
 
 _ALL_CLASSES = '*'
+_DEVICE = re.compile(r'gpu|(gpu)?\d{1,3}|dla[01]')
 _SHOWN = 10  # names of classes in a message
 _SELECTION = Selection()
 
@@ -27,6 +30,14 @@ DETECTOR = (
               choices=('auto', 'int8', 'fp16', 'fp32')),
     Parameter('device', 'gpu', 'What TensorRT runs on; a DLA leaves to the GPU what it cannot run.',
               choices=('gpu', 'dla0', 'dla1')),
+    Parameter('devices', [''], 'Several, which share the work: gpu (or 0), gpu1 (or 1) for a second'
+              ' GPU of the same kind, dla0, dla1. One that fails is taken out and the others carry'
+              ' on. Empty: what device says.'),
+    Parameter('cameras', [''], 'Names of several cameras that share the model. Each has topics of'
+              ' its own, front/image and front/detections for a camera named front, and parameters'
+              ' of its own (docs/many_cameras.md). Empty: one camera, on image and detections.'),
+    Parameter('lanes', 0, 'Images that a GPU works on at a time, each with memory of its own. 0: as'
+              ' many as cameras, and three at the most.', 0, 32),
     Parameter('fallback', True, 'Detect with something else, and say so, until the engine is built'
               ' and where there can be none: with an earlier engine of the model, else with ONNX'
               ' Runtime. Without it the node waits for the engine it was asked for, and says so.'),
@@ -61,6 +72,78 @@ DETECTOR = (
     Parameter('max_rate', 0.0, 'Images looked at a second, at most; 0 is no limit.', 0.0, 1000.0,
               live=True),
 )  # fmt: skip
+
+#: Those of the detector's own that each of several cameras has for itself, after its name and a
+#: dot. The detector's value is what it begins with.
+OF_A_CAMERA = (
+    'score_threshold', 'nms_threshold', 'max_detections', 'classes', 'region_of_interest',
+    'max_rate',
+)  # fmt: skip
+PRIORITY = Parameter('priority', 1.0, 'Share of this camera where there is more to look at than can'
+                     ' be: one of priority 2 is looked at twice as often as one of 1.', 0.01, 100.0,
+                     live=True)  # fmt: skip
+#: A topic's name may hold no more.
+_CAMERA = re.compile(r'[A-Za-z](?:_?[A-Za-z0-9])*')
+
+
+def cameras_of(values: Mapping[str, Any]) -> list[str]:
+    """The names of several cameras; empty where there is the one without a name.
+
+    Raises:
+        ParameterError: a name that cannot be part of a topic's, or one that is there twice.
+    """
+    names = [name for name in values['cameras'] if name]
+    taken = {p.name for p in DETECTOR}
+    for number, name in enumerate(names):
+        if not _CAMERA.fullmatch(name) or name in taken:
+            raise ParameterError(
+                f'cameras: {name!r} cannot be the name of a camera; take letters, digits and single'
+                ' underscores, and no name of a parameter'
+            )
+        if name in names[:number]:
+            raise ParameterError(f'cameras: {name!r} is there twice')
+    return names
+
+
+def devices_of(values: Mapping[str, Any]) -> list[str]:
+    """What TensorRT is to run on.
+
+    Raises:
+        ParameterError: one that is not known, or is there twice.
+    """
+    devices = [device for device in values['devices'] if device] or [values['device']]
+    known = []
+    for device in devices:
+        if not _DEVICE.fullmatch(device):
+            raise ParameterError(f'devices: {device!r} is not one of gpu, gpu1 (0, 1), dla0, dla1')
+        number = device.removeprefix('gpu')
+        name = device if device.startswith('dla') else f'gpu{"" if number in ("", "0") else number}'
+        if name in known:
+            raise ParameterError(f'devices: {device!r} is there twice')
+        known.append(name)
+    return known
+
+
+def camera_table(camera: str, values: Mapping[str, Any]) -> list[Parameter]:
+    """The parameters of one of several cameras.
+
+    Args:
+        values: of the detector.
+    """
+    own = [replace(p, default=values[p.name]) for p in DETECTOR if p.name in OF_A_CAMERA]
+    return [replace(p, name=f'{camera}.{p.name}') for p in (*own, PRIORITY)]
+
+
+def camera_values(camera: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The detector's values as they are for one camera.
+
+    Args:
+        values: of the detector and of its cameras; '' is the camera without a name.
+    """
+    if not camera:
+        return {**values, PRIORITY.name: PRIORITY.default}
+    own = (*OF_A_CAMERA, PRIORITY.name)
+    return {**values, **{name: values[f'{camera}.{name}'] for name in own}}
 
 
 def selection(values: Mapping[str, Any], spec: ModelSpec | None) -> Selection:

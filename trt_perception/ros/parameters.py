@@ -103,8 +103,11 @@ class Parameter:
         return descriptor
 
 
-def declare(node: Node, table: Sequence[Parameter]) -> None:
+def declare(node: Node, table: Sequence[Parameter], *, more: bool = False) -> None:
     """Declare a table's parameters on a node, with what YAML and command line override.
+
+    Args:
+        more: other tables follow, and `tell_unknown` after them.
 
     Raises:
         ParameterError: an override of the wrong type, out of range or not one of the choices.
@@ -124,10 +127,18 @@ def declare(node: Node, table: Sequence[Parameter]) -> None:
         except InvalidParameterValueException:
             raise ParameterError(f'{name}: {given!r} is not in {parameter.constraint}') from None
         parameter.check(given)
+    if not more:
+        tell_unknown(node, table)
+
+
+def tell_unknown(node: Node, known: Sequence[Parameter]) -> None:
+    """Warn of each override that no parameter takes.
+
+    ROS drops these without a word, and a mistyped threshold looks as if it had no effect.
+    """
     for name in sorted(node._parameter_overrides):
-        # ROS drops these without a word, and a mistyped threshold looks as if it had no effect.
         if not node.has_parameter(name) and not name.startswith('qos_overrides.'):
-            hint = did_you_mean(name, [p.name for p in table])
+            hint = did_you_mean(name, [p.name for p in known])
             node.get_logger().warning(f"parameter '{name}' is not known and has no effect{hint}")
 
 

@@ -120,6 +120,8 @@ def open_pipeline(
     threads: int = 0,
     priority: int = 0,
     accept_failed_gate: bool = False,
+    device: int = 0,
+    lanes: int = 1,
 ) -> AnyPipeline:
     """Load a model and all that stands around it.
 
@@ -130,6 +132,8 @@ def open_pipeline(
         threads: of one inference on the CPU; 0 takes one a core.
         priority: of the CUDA streams; lower is more urgent, 0 the least.
         accept_failed_gate: run a model in INT8 although it lost too much of its accuracy.
+        device: the GPU, as CUDA counts them.
+        lanes: frames in flight on it at a time.
 
     Raises:
         PerceptionError: a file is missing, the model is not understood, what runs it is absent.
@@ -139,7 +143,12 @@ def open_pipeline(
         from trt_perception.runtime.cuda.pipeline import open_engine
 
         return open_engine(
-            model, labels=labels, accept_failed_gate=accept_failed_gate, priority=priority
+            model,
+            labels=labels,
+            accept_failed_gate=accept_failed_gate,
+            priority=priority,
+            device=device,
+            lanes=lanes,
         )
     from trt_perception.runtime.host.onnx_runtime import OnnxRuntimeEngine
     from trt_perception.runtime.host.preprocess import HostPreprocessor

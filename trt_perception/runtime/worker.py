@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inference on a thread of its own, fed by a mailbox that holds the latest frame only."""
+"""Inference on threads of its own: the freshest frames of many cameras, on whatever is free."""
 
 from __future__ import annotations
 
 import threading
-from time import perf_counter_ns
+from collections.abc import Sequence
+from time import perf_counter, perf_counter_ns
 from typing import NamedTuple, Protocol
 
 from trt_perception.core import Frame, Selection
+from trt_perception.core.errors import one_line
 from trt_perception.runtime.pipeline import AnyPipeline, Result
+from trt_perception.runtime.schedule import Scheduler
+
+#: Of a new measurement in what a look at so many frames usually takes.
+_NEWS = 0.2
 
 
 class Job(NamedTuple):
@@ -25,7 +31,8 @@ class Job(NamedTuple):
 
 
 class Listener(Protocol):
-    """Hears what becomes of each frame, on the worker's thread unless said otherwise."""
+    """Hears what becomes of each frame of a camera, one at a time, on a worker's thread unless said
+    otherwise."""
 
     def on_result(self, job: Job, result: Result) -> None: ...
 
@@ -33,129 +40,326 @@ class Listener(Protocol):
         """The pipeline failed, or `on_result` did."""
 
     def on_dropped(self, job: Job) -> None:
-        """A newer frame came first. On the thread that submits."""
+        """A newer frame came first. On the thread that submits, or on a worker's."""
 
     def on_discarded(self, job: Job) -> None:
-        """The worker was paused before its result could be used. On either thread."""
+        """The camera was paused before its result could be used. On either thread."""
 
     def on_unserved(self, job: Job) -> None:
-        """There is no pipeline yet. On the thread that submits."""
+        """There is no pipeline yet, or none any more. On the thread that submits."""
 
 
 class InferenceWorker:
-    """Runs a pipeline on the freshest frame there is; owns the pipeline.
+    """Runs the model on the freshest frames; owns the pipelines.
 
-    No method waits for an inference, so they may be called from an executor; `join` does.
+    A `Scheduler` decides which camera is next. Each device has a pipeline and as many threads as
+    that has lanes; the one that is free first takes the next frame. No method waits for an
+    inference, so they may be called from an executor; `join` does.
+
+    Attributes:
+        lost: devices that are taken out of use, and why, until they are given another pipeline.
+    """
+
+    def __init__(self) -> None:
+        self.lost: dict[str, str] = {}  # replaced whole
+        self._condition = threading.Condition()
+        self._scheduler: Scheduler[_Waiting] = Scheduler()
+        self._cameras: list[Camera] = []
+        self._devices: dict[str, _Device] = {}
+        self._threads: list[threading.Thread] = []
+        self._closing = False
+
+    def camera(
+        self, name: str, selection: Selection, listener: Listener, priority: float = 1.0
+    ) -> Camera:
+        """A new camera, of a name of its own; none of its frames is taken before `resume`."""
+        with self._condition:
+            camera = Camera(self, name, selection, listener, priority)
+            self._scheduler.add(name, priority)
+            self._cameras.append(camera)
+        return camera
+
+    def run_on(self, device: str, pipeline: AnyPipeline) -> None:
+        """Run on this pipeline from the next frame on, even one that waits already.
+
+        The one that the device had is freed by a thread of its own, after its inferences under way
+        and the frame that waits.
+        """
+        with self._condition:
+            late = self._closing
+            if not late:
+                place = self._devices.setdefault(device, _Device(device))
+                if place.replica is not None:
+                    place.retired.append(place.replica)
+                    self._scheduler.retire((device, id(place.replica)))
+                place.replica = _Replica(pipeline)
+                self.lost = {name: why for name, why in self.lost.items() if name != device}
+                while place.threads < place.replica.lanes:
+                    place.threads += 1
+                    thread = threading.Thread(target=self._run, args=(place,), name='inference')
+                    self._threads.append(thread)
+                    thread.start()
+                self._condition.notify_all()
+        if late:
+            pipeline.close()
+
+    def close(self) -> None:
+        """Pause all for good; each pipeline is freed as soon as its inferences under way end."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify_all()
+        for camera in self._cameras:
+            camera.pause()
+
+    def join(self) -> None:
+        """Wait, after `close`, until the pipelines are freed."""
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread runs."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def _run(self, device: _Device) -> None:
+        closing = False
+        while not closing:
+            with self._condition:
+                while True:
+                    closing = self._closing
+                    replica = device.replica
+                    taken = [] if closing else self._take(replica)
+                    idle = [old for old in device.retired if not old.runs]
+                    if taken or idle or closing:
+                        break
+                    free = replica is not None and replica.free
+                    self._condition.wait(
+                        self._scheduler.look_again(perf_counter()) if free else None
+                    )
+                device.retired = [old for old in device.retired if old.runs]
+                if taken:
+                    assert replica is not None
+                    replica.runs += 1
+            if taken:
+                assert replica is not None
+                self._process(device, replica, taken)
+            del taken  # a frame lives no longer than it is looked at
+            for old in idle:
+                old.pipeline.close()
+        with self._condition:
+            device.threads -= 1
+            last = not device.threads
+        if last:
+            for old in (*device.retired, device.replica):
+                if old is not None:
+                    old.pipeline.close()
+
+    def _take(self, replica: _Replica | None) -> list[_Waiting]:
+        if replica is None or not replica.free:
+            return []
+        together = replica.worth_together(self._scheduler.waiting)
+        return self._scheduler.take(perf_counter(), together)
+
+    def _process(self, device: _Device, replica: _Replica, taken: Sequence[_Waiting]) -> None:
+        started = perf_counter_ns()
+        jobs = [waiting.job._replace(started=started) for waiting in taken]
+        outcomes = replica.look([(w.job.frame, w.camera.selection) for w in taken])
+        seconds = (perf_counter_ns() - started) / 1e9
+        with self._condition:
+            replica.runs -= 1
+            broken = next((o for o in outcomes if _takes_out(o)), None)
+            if broken is None:
+                replica.learn(len(taken), seconds)
+                self._scheduler.served((device.name, id(replica)), seconds, len(taken))
+            elif device.replica is replica:
+                self._take_out(device, replica, broken)
+            fates = [self._fate(*each) for each in zip(taken, outcomes, strict=True)]
+            if device.retired or 'again' in fates:
+                self._condition.notify_all()
+        for waiting, job, outcome, fate in zip(taken, jobs, outcomes, fates, strict=True):
+            if fate == 'overtaken':
+                waiting.camera.listener.on_dropped(job)
+            elif fate == 'told':
+                waiting.camera.report(waiting, job, outcome)
+
+    def _fate(self, waiting: _Waiting, outcome: Result | Exception) -> str:
+        """Whether a frame is told of, or looked at again where the device is to blame."""
+        elsewhere = any(device.replica is not None for device in self._devices.values())
+        blameless = not waiting.again and waiting.epoch == waiting.camera.epoch
+        if not (_takes_out(outcome) and elsewhere and blameless) or self._closing:
+            return 'told'
+        once_more = waiting._replace(again=True)  # and no more: it may be the frame after all
+        kept = self._scheduler.put_back(waiting.camera.name, once_more, waiting.job.received / 1e9)
+        return 'again' if kept else 'overtaken'
+
+    def _take_out(self, device: _Device, replica: _Replica, error: object) -> None:
+        device.replica = None
+        device.retired.append(replica)
+        self.lost = {**self.lost, device.name: one_line(error)}
+        self._scheduler.retire((device.name, id(replica)))
+
+
+def _takes_out(outcome: object) -> bool:
+    """Whether nothing works any more where this came from: the CUDA context is lost, say."""
+    return bool(getattr(outcome, 'sticky', False))
+
+
+class Camera:
+    """A camera's place in the worker.
+
+    Attributes:
+        selection: replaced whole by others; read once a frame.
+        epoch: how often it was paused: what was taken before is not reported.
     """
 
     def __init__(
-        self, pipeline: AnyPipeline | None, selection: Selection, listener: Listener
+        self,
+        worker: InferenceWorker,
+        name: str,
+        selection: Selection,
+        listener: Listener,
+        priority: float,
     ) -> None:
-        """Start the thread; no frame is taken before `resume`.
-
-        Args:
-            pipeline: None if `replace` is to bring the first one.
-        """
-        self.selection = selection  # replaced whole by others; read once a frame
-        self._pipeline = pipeline
-        self._retired: list[AnyPipeline] = []
-        self._listener = listener
-        self._condition = threading.Condition()
-        self._reporting = threading.Lock()
-        self._waiting: Job | None = None
-        self._epoch = 0
+        self.name = name
+        self.selection = selection
+        self.listener = listener
+        self.epoch = 0
+        self._worker = worker
+        self._priority = priority
         self._accepting = False
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name='inference')
-        self._thread.start()
+        self._closed = False
+        self._count = 0
+        self._reporting = threading.Lock()
+        self._reported = 0  # the youngest frame whose result was
+
+    @property
+    def priority(self) -> float:
+        """Its share beside other cameras, see `Scheduler`."""
+        return self._priority
+
+    @priority.setter
+    def priority(self, priority: float) -> None:
+        with self._worker._condition:
+            self._priority = priority
+            self._worker._scheduler.add(self.name, priority)
 
     def submit(self, frame: Frame) -> None:
         """Hand over a frame; one that still waits is dropped for it."""
+        worker = self._worker
         job = Job(frame, perf_counter_ns())
-        with self._condition:
-            accepting, served = self._accepting, self._pipeline is not None
+        overtaken = None
+        with worker._condition:
+            accepting = self._accepting and not worker._closing
+            served = any(device.replica is not None for device in worker._devices.values())
             if accepting and served:
-                overtaken, self._waiting = self._waiting, job
-                self._condition.notify()
+                self._count += 1
+                waiting = _Waiting(self, job, self._count, self.epoch)
+                overtaken = worker._scheduler.offer(self.name, waiting, job.received / 1e9)
+                worker._condition.notify_all()
         if not accepting:
-            self._listener.on_discarded(job)
+            self.listener.on_discarded(job)
         elif not served:
-            self._listener.on_unserved(job)
+            self.listener.on_unserved(job)
         elif overtaken is not None:
-            self._listener.on_dropped(overtaken)
-
-    def replace(self, pipeline: AnyPipeline) -> None:
-        """Run the next frame on another pipeline, even one that waits already.
-
-        The old one is freed by the thread, after its inference under way and the frame that waits.
-        """
-        with self._condition:
-            if not self._closing:
-                if self._pipeline is not None:
-                    self._retired.append(self._pipeline)
-                self._pipeline = pipeline
-                self._condition.notify()
-                return
-        pipeline.close()  # it comes too late
+            self.listener.on_dropped(overtaken.job)
 
     def resume(self) -> None:
         """Take frames from now on; none any more once closed."""
-        with self._condition:
-            self._accepting = not self._closing
+        with self._worker._condition:
+            self._accepting = not self._closed
 
     def pause(self) -> None:
         """Take no more frames; once this returns, no result is reported any more."""
-        with self._condition:
+        with self._worker._condition:
             self._accepting = False
-            job, self._waiting = self._waiting, None
+            waiting = self._worker._scheduler.withdraw(self.name)
         with self._reporting:
-            self._epoch += 1
-        if job is not None:
-            self._listener.on_discarded(job)
+            self.epoch += 1
+        if waiting is not None:
+            self.listener.on_discarded(waiting.job)
 
     def close(self) -> None:
-        """Pause for good; the pipeline is freed as soon as its inference under way ends."""
-        with self._condition:
-            self._closing = True
-            self._condition.notify()
+        """Pause for good."""
+        self._closed = True
         self.pause()
 
-    def join(self) -> None:
-        """Wait, after `close`, until the pipeline is freed."""
-        self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            with self._condition:
-                while self._waiting is None and not self._retired and not self._closing:
-                    self._condition.wait()
-                if self._closing:
-                    break
-                job, self._waiting = self._waiting, None
-                pipeline, epoch = self._pipeline, self._epoch
-                retired, self._retired = self._retired, []
-            if job is not None and pipeline is not None:
-                self._process(job._replace(started=perf_counter_ns()), pipeline, epoch)
-            job = None  # else its frame would be kept until the next one comes
-            for old in retired:
-                old.close()
-        for last in (*self._retired, self._pipeline):
-            if last is not None:
-                last.close()
-
-    def _process(self, job: Job, pipeline: AnyPipeline, epoch: int) -> None:
-        outcome: Result | Exception
-        try:
-            outcome = pipeline(job.frame, self.selection)
-        except Exception as error:  # the thread must outlive whatever one frame does to it
-            outcome = error
+    def report(self, waiting: _Waiting, job: Job, outcome: Result | Exception) -> None:
+        """Tell the listener what came of a frame, unless a younger one was faster."""
         with self._reporting:
-            if epoch != self._epoch:
-                self._listener.on_discarded(job)
-                return
+            if waiting.epoch != self.epoch:
+                self.listener.on_discarded(job)
+            elif waiting.number < self._reported:
+                self.listener.on_dropped(job)
+            else:
+                self._reported = waiting.number
+                try:
+                    if isinstance(outcome, Exception):
+                        raise outcome
+                    self.listener.on_result(job, outcome)
+                except Exception as error:
+                    self.listener.on_error(job, error)
+
+
+class _Waiting(NamedTuple):
+    camera: Camera
+    job: Job
+    number: int  # of the camera's frames
+    epoch: int
+    again: bool = False  # a device has failed with it
+
+
+class _Device:
+    """Where pipelines run, one after the other, and how many threads there are for it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.replica: _Replica | None = None
+        self.retired: list[_Replica] = []
+        self.threads = 0
+
+
+class _Replica:
+    """A pipeline and what is known of its speed."""
+
+    def __init__(self, pipeline: AnyPipeline) -> None:
+        self.pipeline = pipeline
+        self.lanes = int(getattr(pipeline, 'lanes', 1))
+        self.batch = int(getattr(pipeline, 'batch', 1))
+        self.runs = 0
+        self._seconds: dict[int, float] = {}
+
+    @property
+    def free(self) -> bool:
+        return self.runs < self.lanes
+
+    def worth_together(self, waiting: int) -> int:
+        """How many of so many frames to look at together.
+
+        One after the other, the last of n is done after n looks at one, and they are done after
+        (n + 1) / 2 of them on average; together all are done after one look at n.
+        """
+        most = min(waiting, self.batch)
+        one, many = self._seconds.get(1), self._seconds.get(most)
+        if most < 2 or one is None or many is None:
+            return 1 if one is None else max(most, 1)  # once, to know it
+        return most if many < one * (most + 1) / 2 else 1
+
+    def learn(self, frames: int, seconds: float) -> None:
+        known = self._seconds.get(frames, seconds)
+        self._seconds[frames] = known + _NEWS * (seconds - known)
+
+    def look(self, wishes: Sequence[tuple[Frame, Selection]]) -> list[Result | Exception]:
+        """What comes of each frame; the threads must outlive whatever one does to them."""
+        if len(wishes) > 1:
             try:
-                if isinstance(outcome, Exception):
-                    raise outcome
-                self._listener.on_result(job, outcome)
+                return list(self.pipeline.many(wishes))  # type: ignore[attr-defined]
             except Exception as error:
-                self._listener.on_error(job, error)
+                if getattr(error, 'sticky', False):
+                    return [error] * len(wishes)
+        return [self._one(frame, selection) for frame, selection in wishes]
+
+    def _one(self, frame: Frame, selection: Selection) -> Result | Exception:
+        try:
+            return self.pipeline(frame, selection)
+        except Exception as error:
+            return error

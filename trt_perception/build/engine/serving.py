@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from trt_perception.build.engine.cache import EngineCache
-from trt_perception.build.engine.tuning import PRECISIONS, Precision, TuningError, parse_device
+from trt_perception.build.engine.tuning import (
+    PRECISIONS,
+    Precision,
+    TuningError,
+    gpu_number,
+    parse_device,
+)
 from trt_perception.core import ModelSpec, PerceptionError, SpecError
 from trt_perception.core.errors import one_line
 from trt_perception.runtime.engine import BACKENDS, EngineError
@@ -35,12 +41,14 @@ class Wish:
         backend: ``onnxruntime``, ``tensorrt``, or ``auto``: TensorRT where it can be used.
         precision: of an engine that is made from an ONNX file; ``auto`` takes the one that the
             model is made for.
-        device: ``gpu``, ``dla0`` or ``dla1``, for TensorRT.
+        device: ``gpu``, ``dla0`` or ``dla1``, for TensorRT; ``gpu1`` and so on for other GPUs,
+            which must be of the first one's kind.
         fallback: run something else, and say so, until the engine is there and where none can be
             had: an earlier engine of the same model, else ONNX Runtime.
         accept_failed_gate: run a model in INT8 although it lost too much of its accuracy.
         threads: of one inference on the CPU; 0 takes one a core.
         stream_priority: of the CUDA streams; lower is more urgent, 0 the least.
+        lanes: frames in flight on the GPU at a time.
     """
 
     model: Path
@@ -52,6 +60,7 @@ class Wish:
     accept_failed_gate: bool = False
     threads: int = 0
     stream_priority: int = 0
+    lanes: int = 1
 
     @property
     def built_precision(self) -> Precision | None:
@@ -96,7 +105,7 @@ def choose(wish: Wish) -> Choice:
             raise EngineError(f"engine '{wish.model}' cannot run here: {why}")
         return Choice(True, 'the model is an engine')
     if wish.backend == 'onnxruntime':
-        if wish.precision != 'auto' or wish.device != 'gpu':
+        if wish.precision != 'auto' or _kind(wish.device) != 'gpu':
             raise TuningError(
                 "backend 'onnxruntime' runs a model on the CPU as it is; leave out precision and"
                 ' device, or take backend tensorrt'
@@ -286,6 +295,8 @@ class Serving:
             threads=self._wish.threads,
             priority=self._wish.stream_priority,
             accept_failed_gate=self._wish.accept_failed_gate,
+            device=gpu_number(self._wish.device),
+            lanes=self._wish.lanes,
         )
 
     def _offer(self, offer: Offer) -> None:
@@ -301,10 +312,15 @@ def _check_engine(wish: Wish, manifest: Manifest) -> None:
     """See that an engine is what was asked for, as far as anything was."""
     for name, asked, usual, made in (
         ('precision', wish.precision, 'auto', manifest.precision),
-        ('device', wish.device, 'gpu', manifest.device),
+        ('device', _kind(wish.device), 'gpu', manifest.device),
     ):
         if asked not in (usual, made):
             raise EngineError(
                 f"engine '{wish.model}' is of {name} {made or 'unknown'}, not {asked}; leave {name}"
                 f' {usual}, or give the ONNX file to have another built'
             )
+
+
+def _kind(device: str) -> str:
+    """A device as manifests name it: an engine is for any GPU of a kind."""
+    return 'gpu' if parse_device(device) is None else device

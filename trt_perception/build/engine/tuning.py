@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +14,8 @@ Precision = Literal['int8', 'fp16', 'fp32']
 PRECISIONS: tuple[Precision, ...] = ('int8', 'fp16', 'fp32')
 TILING = ('none', 'fast', 'moderate', 'full')
 COMPATIBILITY = ('none', 'ampere_plus', 'same_compute_capability')
+#: ``gpu`` is the first one, which is also ``gpu0`` and ``0``.
+_GPU = re.compile(r'(?:gpu)?(\d{1,3})|gpu')
 PROFILING = ('detailed', 'layer_names_only', 'none')
 
 
@@ -76,12 +79,19 @@ class Tuning:
 
 
 def parse_device(device: str) -> int | None:
-    """The number of a DLA core, or None for the GPU.
+    """The number of a DLA core, or None for a GPU.
 
     Raises:
-        TuningError: neither ``gpu`` nor ``dla0`` or ``dla1``.
+        TuningError: none of ``gpu``, ``dla0``, ``dla1``, and ``gpu1`` and so on for other GPUs.
     """
-    devices = {'gpu': None, '0': None, 'dla0': 0, 'dla1': 1}
-    if device not in devices:
-        raise TuningError(f"device '{device}' is not one of gpu, dla0, dla1")
-    return devices[device]
+    if _GPU.fullmatch(device):
+        return None
+    if device in ('dla0', 'dla1'):
+        return int(device[-1])
+    raise TuningError(f"device '{device}' is not one of gpu, dla0, dla1 (gpu1 for a second GPU)")
+
+
+def gpu_number(device: str) -> int:
+    """The GPU of a device that `parse_device` takes, as CUDA counts them; DLAs are beside GPU 0."""
+    found = _GPU.fullmatch(device)
+    return int(found[1] or 0) if found else 0

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model on every device that it is to run on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from rclpy.clock import Clock
+from rclpy.node import Node
+
+from trt_perception.build.engine.serving import Wish, choose
+from trt_perception.core import ModelSpec, PerceptionError
+from trt_perception.nodes.backend import Backend
+from trt_perception.ros.diagnostics import OK, WARN, Verdict
+from trt_perception.runtime.engine import EngineInfo
+from trt_perception.runtime.pipeline import AnyPipeline
+
+
+class Replicas:
+    """A `Backend` for each device; the first that works decides what the model is.
+
+    A device that has nothing to run the model with is left out and said, as long as another has.
+    """
+
+    def __init__(self, node: Node, clock: Clock, wish: Wish, devices: Sequence[str]) -> None:
+        """Load what is there.
+
+        Args:
+            clock: that ticks whatever the node's does.
+            devices: in the place of the wish's own.
+
+        Raises:
+            PerceptionError: what was asked for cannot be had on any device.
+        """
+        self._node = node
+        self.backends: dict[str, Backend] = {}
+        self.absent: dict[str, str] = {}  # device: why it is left out
+        first: PerceptionError | None = None
+        for device in devices:
+            wanted = replace(wish, device=device)
+            try:
+                if self.backends and not choose(wanted).tensorrt:
+                    raise PerceptionError(
+                        f'the processor is in use already: {choose(wanted).reason}'
+                    )
+                self.backends[device] = Backend(node, clock, wanted)
+            except PerceptionError as error:
+                first = first or error
+                self.absent[device] = str(error)
+        if not self.backends:
+            assert first is not None
+            raise first
+        for device, why in self.absent.items():
+            node.get_logger().error(f'device {device} is left out: {why}')
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model wants and gives."""
+        return next(iter(self.backends.values())).spec
+
+    @property
+    def info(self) -> EngineInfo | None:
+        """What runs, on the first device where something does."""
+        return next((b.info for b in self.backends.values() if b.info is not None), None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an engine is being built."""
+        return any(backend.busy for backend in self.backends.values())
+
+    def start(self, run: Callable[[str, AnyPipeline], None]) -> None:
+        """Hand over each device's pipeline, and each that replaces it, on the executor."""
+        for device, backend in self.backends.items():
+            backend.start(lambda pipeline, device=device: run(device, pipeline))  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Stop what is being built; what was handed over is not touched. Does not wait."""
+        for backend in self.backends.values():
+            backend.close()
+
+    def join(self) -> None:
+        """Wait, after `close`, until nothing is under way any more."""
+        for backend in self.backends.values():
+            backend.join()
+
+    def __str__(self) -> str:
+        if len(self.backends) == 1:
+            return str(next(iter(self.backends.values())))
+        return '; '.join(f'{device}: {backend}' for device, backend in self.backends.items())
+
+    def judge(self, usual: Verdict) -> Verdict:
+        """The usual verdict, unless a device does not run what was asked for."""
+        verdicts = [backend.judge(usual) for backend in self.backends.values()]
+        if len(verdicts) > 1 and self.info is not None:
+            # As long as one runs, the others are missed and no more.
+            verdicts = [v if v.level == usual.level else v._replace(level=WARN) for v in verdicts]
+        worst = max(verdicts, key=lambda verdict: verdict.level)
+        if self.absent and worst.level == OK:
+            device, why = next(iter(self.absent.items()))
+            return Verdict(WARN, f'device {device} is left out: {why}')
+        return worst
+
+    def values(self) -> dict[str, object]:
+        """What runs and why, and how far a build is, for diagnostics; by device if several."""
+        if len(self.backends) + len(self.absent) == 1:
+            return next(iter(self.backends.values())).values()
+        values: dict[str, object] = {}
+        for device, backend in self.backends.items():
+            values |= {f'{device} {name}': value for name, value in backend.values().items()}
+        return values | {f'{device} problem': why for device, why in self.absent.items()}
