@@ -86,7 +86,9 @@ def test_services_answer_during_a_long_inference(world: World, slow: Path) -> No
     received = robot.node._monitors[''].values
     camera.send(picture(0))
     world.until(lambda: received()['received'] == 1, 'the first image')
-    world.until(lambda: not robot.node._detection._worker._scheduler.waiting, 'it is being looked at')
+    world.until(
+        lambda: not robot.node._detection._worker._scheduler.waiting, 'it is being looked at'
+    )
     for number in range(1, 10):
         camera.send(picture(number))
     world.until(lambda: received()['received'] == 10, 'images')

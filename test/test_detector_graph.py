@@ -72,7 +72,9 @@ def test_annotated_only_while_somebody_looks(
     assert not drawn
     pictures = world.subscribe(Image, 'detector/annotated')
     world.until(lambda: robot.node.count_subscribers('detector/annotated'))
-    world.until(lambda: robot.node._detection.streams['']._annotated.get_subscription_count(), 'matched')
+    world.until(
+        lambda: robot.node._detection.streams['']._annotated.get_subscription_count(), 'matched'
+    )
     sent = picture(5, 128, 64, (10, 20, 30))
     robot.answer(camera, sent)
     world.until(lambda: pictures)

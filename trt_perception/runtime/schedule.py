@@ -120,7 +120,7 @@ class Scheduler(Generic[T]):
         return max(1e-4, self._last_arrival + 2 * self.service_time - now)
 
     def withdraw(self, camera: Hashable) -> T | None:
-        """Empty a slot."""
+        """Empty a slot; what waited in it."""
         slot = self._cameras[camera]
         thing, slot.thing = slot.thing, None
         return thing

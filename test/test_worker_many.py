@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several cameras and several devices in one worker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from test_worker import EVERYTHING, TIMEOUT, Heard, Stepped, frame
+
+from trt_perception.core import Detections, Frame, Selection
+from trt_perception.runtime.engine import EngineError
+from trt_perception.runtime.pipeline import Result, StageTimes
+from trt_perception.runtime.worker import InferenceWorker
+
+
+class LostError(EngineError):
+    """As `CudaError` when the context is gone."""
+
+    sticky = True
+
+
+class Together(Stepped):
+    """Looks at two frames at once; each look ends when it is told to."""
+
+    batch = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks: list[list[int]] = []
+
+    def many(self, wishes: list[tuple[Frame, Selection]]) -> list[Result]:
+        self.looks.append([f.stamp.sec for f, _ in wishes])
+        return [self(*wish) for wish in wishes]
+
+    def __call__(self, frame: Frame, selection: Selection) -> Result:
+        super().__call__(frame, selection)
+        return Result(Detections.empty(), StageTimes(1, 2, frame.stamp.sec))
+
+
+@pytest.fixture
+def worker() -> Iterator[InferenceWorker]:
+    worker = InferenceWorker()
+    yield worker
+    worker.close()
+    worker.join()
+    assert not [t for t in threading.enumerate() if t.name == 'inference']
+
+
+def listening(worker: InferenceWorker, name: str = 'front') -> tuple:
+    heard = Heard()
+    camera = worker.camera(name, EVERYTHING, heard)
+    camera.resume()
+    return camera, heard
+
+
+def test_cameras_take_turns_and_each_hears_of_its_own(worker):
+    pipeline = Stepped()
+    worker.run_on('gpu', pipeline)
+    front, of_front = listening(worker, 'front')
+    rear, of_rear = listening(worker, 'rear')
+    front.submit(frame(1))
+    assert pipeline.begun() == 1
+    front.submit(frame(2))
+    rear.submit(frame(11))
+    rear.submit(frame(12))
+    assert of_rear.next() == 'dropped 11'
+    for _ in range(3):
+        pipeline.end()
+    assert {pipeline.begun(), pipeline.begun()} == {2, 12}
+    assert [of_front.next(), of_front.next()] == ['result 1', 'result 2']
+    assert of_rear.next() == 'result 12'
+    front.pause()
+    front.submit(frame(3))
+    rear.submit(frame(13))
+    pipeline.end()
+    assert (of_front.next(), of_rear.next()) == ('discarded 3', 'result 13')
+
+
+def test_the_device_that_is_free_takes_the_next(worker):
+    first, second = Stepped(), Stepped()
+    worker.run_on('gpu', first)
+    worker.run_on('dla0', second)
+    front, heard = listening(worker)
+    begun: dict[int, Stepped] = {}
+    for number in (1, 2):
+        front.submit(frame(number))
+        worker_of = wait_for(first, second)
+        begun[number] = worker_of
+    assert set(begun.values()) == {first, second}
+    # The younger one is done first: the older one comes too late, and is counted.
+    begun[2].end()
+    assert heard.next() == 'result 2'
+    begun[1].end()
+    assert heard.next() == 'dropped 1'
+
+
+def wait_for(*pipelines: Stepped) -> Stepped:
+    """The one that has begun with something."""
+    give_up = threading.Event()
+    for _ in range(int(TIMEOUT / 0.01)):
+        for pipeline in pipelines:
+            if not pipeline._begun.empty():
+                pipeline.begun()
+                return pipeline
+        give_up.wait(0.01)
+    raise AssertionError('nothing has begun')
+
+
+def test_a_pipeline_with_lanes_is_used_by_as_many_threads(worker):
+    pipeline = Stepped()
+    pipeline.lanes = 2
+    worker.run_on('gpu', pipeline)
+    cameras = [listening(worker, name) for name in 'abc']
+    for number, (camera, _) in enumerate(cameras):
+        camera.submit(frame(number))
+    assert {pipeline.begun(), pipeline.begun()} == {0, 1}
+    for _ in range(3):
+        pipeline.end()
+    assert [heard.next() for _, heard in cameras] == ['result 0', 'result 1', 'result 2']
+
+
+def test_a_device_that_fails_is_taken_out_and_its_frame_seen_elsewhere(worker):
+    bad, good = Stepped(), Stepped()
+    worker.run_on('gpu1', bad)
+    front, heard = listening(worker)
+    front.submit(frame(1))
+    assert bad.begun() == 1
+    worker.run_on('gpu', good)
+    bad.end(LostError('the CUDA context is lost'))
+    assert good.begun() == 1
+    good.end()
+    assert heard.next() == 'result 1'
+    assert worker.lost == {'gpu1': 'the CUDA context is lost'}
+    assert bad.closed or wait_until(lambda: bad.closed)
+    front.submit(frame(2))
+    assert good.begun() == 2
+    good.end()
+    assert heard.next() == 'result 2'
+    # Another pipeline for it, and it is in use again.
+    again = Stepped()
+    worker.run_on('gpu1', again)
+    assert worker.lost == {}
+
+
+def wait_until(condition) -> bool:
+    pause = threading.Event()
+    for _ in range(int(TIMEOUT / 0.01)):
+        if condition():
+            return True
+        pause.wait(0.01)
+    return False
+
+
+def test_the_last_device_that_fails_says_so_of_its_frame(worker):
+    only = Stepped()
+    worker.run_on('gpu', only)
+    front, heard = listening(worker)
+    front.submit(frame(1))
+    only.end(LostError('lost'))
+    assert heard.next() == 'error 1'
+    assert worker.lost == {'gpu': 'lost'}
+    front.submit(frame(2))
+    assert heard.next() == 'unserved 2'
+
+
+def test_a_frame_that_fails_everywhere_is_not_tried_for_ever(worker):
+    devices = [Stepped(), Stepped(), Stepped()]
+    for number, pipeline in enumerate(devices):
+        for _ in range(2):
+            pipeline.end(LostError('lost'))
+        worker.run_on(f'gpu{number}', pipeline)
+    front, heard = listening(worker)
+    front.submit(frame(1))
+    assert heard.next() == 'error 1'
+    assert len(worker.lost) == 2
+
+
+def test_a_frame_that_fails_by_itself_costs_no_device(worker):
+    pipeline = Stepped()
+    worker.run_on('gpu', pipeline)
+    front, heard = listening(worker)
+    front.submit(frame(1))
+    pipeline.end(EngineError('refused'))
+    assert heard.next() == 'error 1'
+    assert worker.lost == {}
+
+
+def test_frames_that_wait_are_looked_at_together_where_that_is_faster(worker):
+    pipeline = Together()
+    worker.run_on('gpu', pipeline)
+    cameras = [listening(worker, name) for name in 'abc']
+    for number, (camera, _) in enumerate(cameras):
+        camera.submit(frame(number))
+    pipeline.begun()  # alone: how long one takes is not known yet
+    for _ in range(3):
+        pipeline.end()
+    for _, heard in cameras:
+        assert heard.next().startswith('result')
+    assert pipeline.looks == [[1, 2]]
+    for number, (_, heard) in enumerate(cameras):
+        assert heard.results[number].times.decode == number  # its own, not its neighbour's
