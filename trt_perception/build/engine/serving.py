@@ -164,7 +164,7 @@ class Serving:
             self.spec = self._begin(request_for(wish))
             return
         if choice.tensorrt:
-            _check_engine(wish, read_manifest(wish.model))
+            check_engine(wish, read_manifest(wish.model))
         elif wish.backend == 'tensorrt':
             self._lack = choice.reason
         pipeline = self._open(wish.model)
@@ -297,8 +297,12 @@ class Serving:
             late.pipeline.close()
 
 
-def _check_engine(wish: Wish, manifest: Manifest) -> None:
-    """See that an engine is what was asked for, as far as anything was."""
+def check_engine(wish: Wish, manifest: Manifest) -> None:
+    """See that an engine is what was asked for, as far as anything was.
+
+    Raises:
+        EngineError: it is of another precision, or for another device.
+    """
     for name, asked, usual, made in (
         ('precision', wish.precision, 'auto', manifest.precision),
         ('device', wish.device, 'gpu', manifest.device),
