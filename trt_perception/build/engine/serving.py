@@ -111,13 +111,14 @@ def choose(wish: Wish) -> Choice:
 
 def why_no_tensorrt() -> str:
     """Why neither TensorRT nor TensorRT-RTX can run here, in one line; '' if one can."""
+    from trt_perception.runtime.cuda import compiler
     from trt_perception.runtime.cuda.device import why_absent
 
     try:
         library()
     except EngineError as error:
         return str(error)
-    return why_absent()
+    return why_absent() or compiler.why_absent()
 
 
 def request_for(wish: Wish) -> Request:

@@ -68,6 +68,15 @@ def default_folder() -> Path:
     return base / 'trt_perception' / 'kernels'
 
 
+def why_absent() -> str:
+    """Why no kernel can be compiled here, in one line; '' if they can."""
+    try:
+        _version()
+    except EngineError as error:
+        return str(error)
+    return ''
+
+
 def compile_kernels(arch: str, folder: Path | None = None) -> list[Compiled]:
     """All kernels of the package for a GPU.
 
