@@ -10,6 +10,7 @@ other take turns.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import subprocess
@@ -350,7 +351,11 @@ def plot(path: Path, results: Sequence[dict[str, Any]], title: str) -> None:
     grid[0][0].legend(fontsize='small')
     figure.suptitle(title, fontsize='medium')
     with rc_context({'svg.fonttype': 'none', 'svg.hashsalt': 'composition'}):
-        figure.savefig(path, metadata={'Date': None})
+        drawn = io.StringIO()
+        figure.savefig(drawn, format='svg', metadata={'Date': None})
+    picture = drawn.getvalue()
+    head = '<!-- SPDX-License-Identifier: Apache-2.0 -->\n'
+    path.write_text(head + picture[picture.index('<svg') :], encoding='utf-8')
 
 
 def main() -> None:

@@ -450,7 +450,7 @@ def test_diagnostics_and_counts_of_a_detector(world: World, outside: World, two:
     assert (pixels[60, 60] == 9).all() and pixels[30, 8].max() > 100  # the box's left side
 
 
-@pytest.mark.parametrize('order', itertools.permutations(range(3)))
+@pytest.mark.parametrize('order', list(itertools.permutations(range(3))))
 def test_nodes_end_in_any_order_under_fire(
     world: World, idle: list[Node], two: Path, order: tuple[int, ...]
 ) -> None:
