@@ -162,6 +162,36 @@ def test_what_cannot_be_captured_is_launched_piece_by_piece(
     assert caplog.text.count('cannot be captured') == 1
 
 
+@pytest.mark.parametrize('void', [True, False])
+def test_a_capture_that_fails_tells_why_and_leaves_no_graph(
+    opened: Open,
+    fake: Driver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    void: bool,
+) -> None:
+    """Whether or not the driver gives a graph of what came before the failure."""
+    cuda = opened(WAREHOUSE)
+    enqueue, real = cuda._lanes[0]._context.enqueue, fake._call
+
+    def refusing(stream: Any) -> None:
+        cuda.network.refuses = fake.captured is not None
+        enqueue(stream)
+
+    def call(name: str, arguments: tuple) -> tuple:
+        answer = real(name, arguments)
+        return (901, None) if void and name == 'cuStreamEndCapture' else answer
+
+    monkeypatch.setattr(cuda._lanes[0]._context, 'enqueue', refusing)
+    monkeypatch.setattr(fake, '_call', call)
+    before = driver.calls.copy()
+    cuda(Frame.from_array(np.zeros((300, 400, 3), np.uint8)), Selection())
+    calls = driver.calls - before
+    assert calls['cuStreamEndCapture'] == 1
+    assert calls['cuGraphDestroy'] == (0 if void else 1)
+    assert 'longer: execute_async_v3 failed: as asked' in caplog.text
+
+
 def test_lost_context_is_said_and_all_is_given_back(
     opened: Open, fake: Driver, pictures: list[np.ndarray]
 ) -> None:

@@ -106,6 +106,29 @@ def test_lost_context_is_told_and_closing_still_works(gpu: Driver) -> None:
     assert not gpu.alive
 
 
+@pytest.mark.parametrize('told', [KeyError(226), ValueError('226 is not a valid CUresult')])
+def test_a_status_that_the_bindings_do_not_know(
+    told: Exception, gpu: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a driver that is newer: it is an error as any other, and what can be freed is freed."""
+    device = CudaDevice()
+    everything(device)
+    real = gpu._call
+
+    def call(name: str, arguments: tuple) -> tuple:
+        answer = real(name, arguments)
+        if name in ('cuEventSynchronize', 'cuEventDestroy'):
+            raise told
+        return answer
+
+    monkeypatch.setattr(gpu, '_call', call)
+    with pytest.raises(CudaError, match='cuEventSynchronize failed: CUresult 226') as raised:
+        driver.call('cuEventSynchronize', 3)
+    assert (raised.value.code, raised.value.sticky) == (226, True)
+    device.close()
+    assert not gpu.alive
+
+
 def test_calls_are_counted(gpu: Driver) -> None:
     before = driver.calls.copy()
     CudaDevice(1).close()
