@@ -106,20 +106,22 @@ def opened(fake: Driver, cpu: Cpu) -> Iterator[Open]:
     """Opens as `open_engine` does; all is given back at the end."""
     pipelines = []
 
-    def opening(model: Path, lanes: int = 1) -> CudaPipeline:
+    def opening(model: Path, lanes: int = 1, batch: int = 1) -> CudaPipeline:
         device = CudaDevice()
         with ExitStack() as undo:
             undo.callback(device.close)
             spec, network = load_spec(model), Network(fake, model)
-            made = [
-                Lane(
+
+            def lane(batch: int) -> Lane:
+                return Lane(
                     device, Kernels(fake, cpu), network, spec, decoders()[spec.layout],
-                    uploads=lanes > 1,
-                )
-                for _ in range(lanes)
-            ]  # fmt: skip
+                    batch=batch, uploads=lanes > 1,
+                )  # fmt: skip
+
+            made = [lane(1) for _ in range(lanes)]
             info = EngineInfo('stand-in', 'a GPU', 'float32')
-            pipeline = CudaPipeline(device, spec, made, info)
+            together = lane(batch) if batch > 1 else None
+            pipeline = CudaPipeline(device, spec, made, info, together)
             undo.pop_all()
         pipeline.network = network
         pipelines.append(pipeline)

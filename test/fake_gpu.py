@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,12 @@ from trt_perception.runtime.tensorrt.plan import load_plan
 NAME = 'a GPU of the tests'
 
 
+class LostError(EngineError):
+    """As `CudaError` where nothing works any more."""
+
+    sticky = True
+
+
 class FakeGpu:
     """Stands where the package asks for a GPU and opens engines on it.
 
@@ -30,8 +37,10 @@ class FakeGpu:
         refuses: why it loads no engine; '' if it does.
         loads: while it is not set, an engine that is opened keeps one waiting.
         opened, closed: the engines' files.
-        lanes, devices: of each that was opened.
+        lanes, devices, batches: of each that was opened.
         count: how many GPUs there are.
+        lost: those that fail from now on.
+        looks: frames that each has looked at.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +58,10 @@ class FakeGpu:
         self.closed: list[Path] = []
         self.lanes: list[int] = []
         self.devices: list[int] = []
+        self.batches: list[int] = []
         self.count = 1
+        self.lost: set[int] = set()
+        self.looks: Counter[int] = Counter()
 
     def why_absent(self) -> str:
         return self.absent
@@ -62,6 +74,7 @@ class FakeGpu:
         accept_failed_gate: bool = False,
         device: int = 0,
         lanes: int = 1,
+        batch: int = 1,
         priority: int = 0,
     ) -> OnFakeGpu:
         manifest = load_plan(engine).manifest
@@ -71,27 +84,31 @@ class FakeGpu:
             raise EngineError(f'there is no GPU {device} here, CUDA shows {self.count}')
         self.opened.append(engine)
         self.devices.append(device)
+        self.batches.append(batch)
         self.lanes.append(lanes)
         assert self.loads.wait(120)
         if self.refuses:
             raise EngineError(self.refuses)
-        return OnFakeGpu(self, engine, labels)
+        return OnFakeGpu(self, engine, labels, device)
 
 
 class OnFakeGpu:
     """A pipeline that detects what the engine's model does."""
 
-    def __init__(self, gpu: FakeGpu, engine: Path, labels: str) -> None:
+    def __init__(self, gpu: FakeGpu, engine: Path, labels: str, device: int) -> None:
         manifest = load_plan(engine).manifest
         model = Path(manifest.model['path'])
         self._pipeline = open_pipeline(model, labels=labels, threads=1, accept_failed_gate=True)
-        self._gpu, self._path = gpu, engine
+        self._gpu, self._path, self._device = gpu, engine, device
         self._lock = threading.Lock()  # cameras that have a lane each call at once
         self.spec = manifest.spec
         self.info = EngineInfo(manifest.library, NAME, manifest.precision)
 
     def __call__(self, frame: Frame, selection: Selection) -> Result:
+        if self._device in self._gpu.lost:
+            raise LostError('the CUDA context is lost')
         with self._lock:
+            self._gpu.looks[self._device] += 1
             return self._pipeline(frame, selection)
 
     def warm_up(self) -> None:

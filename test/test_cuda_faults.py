@@ -15,6 +15,7 @@ from fake_cuda import OUT_OF_MEMORY, Driver
 from trt_perception.core import Frame, Geometry, Selection, place
 from trt_perception.runtime.cuda import device as device_module
 from trt_perception.runtime.cuda import driver
+from trt_perception.runtime.cuda import lane as lane_module
 from trt_perception.runtime.cuda.device import CudaDevice
 from trt_perception.runtime.cuda.driver import CudaError
 from trt_perception.runtime.cuda.images import Images
@@ -105,11 +106,22 @@ def captures(cuda: CudaPipeline, wishes: list[tuple[Frame, Selection]]) -> int:
 def test_cameras_that_take_turns_keep_their_graphs(opened: Open) -> None:
     cuda = opened(WAREHOUSE, 2)
     cuda.warm_up()
-    one, other = frame_of(300, 400), frame_of(200, 320)
+    one, other = frame_of(30, 40), frame_of(20, 32)
     low, high = Selection(0.3), Selection(0.5)
     assert captures(cuda, [(one, low), (other, low)]) == 0
     assert captures(cuda, [(one, low), (one, high), (one, high)]) == 0
-    assert captures(cuda, [(one, low), (other, low), (one, high)]) > 0  # more kinds than lanes
+    assert captures(cuda, [(one, low), (other, low), (one, high), (other, high)]) == 0
+
+
+def test_graphs_of_kinds_that_come_no_more_are_freed(
+    opened: Open, fake: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, 'MOST_GRAPHS', 2)
+    cuda, frame = opened(WAREHOUSE), frame_of(30, 40)
+    kinds = [(frame, Selection(0.3 + number / 100)) for number in range(3)]
+    assert captures(cuda, kinds) == 9
+    assert captures(cuda, kinds[1:]) == 0
+    assert list(fake.alive.values()).count('cuGraphInstantiate') == 2
 
 
 def test_a_graph_that_cannot_be_made_costs_the_graph_only(

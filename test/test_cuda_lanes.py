@@ -122,7 +122,7 @@ def test_a_batch_is_so_many_frames(fake: Driver, cpu: Cpu, pictures: list[np.nda
     )
     frames = [Frame.from_array(pictures[0]), Frame.from_array(cv2.resize(pictures[1], (333, 222)))]
     for _ in range(2):
-        lane.begin(frames, Selection())
+        lane.begin([(frame, Selection()) for frame in frames])
         for frame, result in zip(frames, lane.finish(), strict=True):
             assert_same(result.detections, host(frame, Selection()).detections)
     device.close()
@@ -209,3 +209,28 @@ def test_closing_with_a_frame_in_flight(opened: Open, pictures: list[np.ndarray]
     cuda.begin(Frame.from_array(pictures[0]), Selection())
     cuda.close()
     cuda.close()
+
+
+def test_cameras_are_looked_at_together(
+    opened: Open, fake: Driver, pictures: list[np.ndarray]
+) -> None:
+    host, cuda = open_pipeline(WAREHOUSE, threads=1), opened(WAREHOUSE, 1, batch=3)
+    wishes = [
+        (Frame.from_array(pictures[0], source='rear'), Selection(0.4)),
+        (Frame.from_array(cv2.resize(pictures[1], (333, 222)), source='front'), Selection(0.2)),
+    ]
+    expected = [host(*wish).detections for wish in wishes]
+    assert cuda.batch == 3
+    for order in ([0, 1], [1, 0], [0, 1]):  # each camera's own answer, whichever order they come in
+        for number, result in zip(order, cuda.many([wishes[k] for k in order]), strict=True):
+            assert_same(result.detections, expected[number])
+    before = driver.calls.copy()
+    cuda.many(wishes)
+    assert (driver.calls - before)['cuGraphLaunch'] == 1
+    broken = Frame.from_compressed(np.frombuffer(b'\xff\xd8\xff\xd9', np.uint8))
+    with pytest.raises(FrameError):
+        cuda.many([wishes[0], (broken, Selection())])
+    assert_same(cuda.many(wishes)[0].detections, expected[0])
+    # While another thread does so they are looked at one after the other.
+    with cuda._together_taken:
+        assert_same(cuda.many(wishes)[1].detections, expected[1])

@@ -213,3 +213,34 @@ def test_a_broken_engine_is_built_anew(
     assert values(robot.until_says(on_gpu))['reason'].startswith('engine built in')
     assert '[WARN]' in said(world, capfd, 'is not what its manifest tells of; building it anew')
     assert EngineCache().look_up(made.manifest.key).fault == ''
+
+
+def test_devices_share_the_work_and_one_that_fails_is_taken_out(
+    world: World, gpu: FakeGpu, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gpu.count = 2
+    robot = Robot(world, model, devices=['0', '1', '2'], fallback=False).until_active()
+    robot.until_says(
+        lambda s: (
+            {'gpu device', 'gpu1 device', 'gpu2 problem'} <= values(s).keys()
+            and 'device gpu2: there is no engine: there is no GPU 2 here' in s.message
+        )
+    )
+    assert '[ERROR]' in said(world, capfd, 'there is no GPU 2 here')
+    camera = Camera(world).until_heard()
+    for number in range(3):
+        robot.answer(camera, picture(number))
+    gpu.lost = {0}
+    for number in range(3, 9):
+        robot.answer(camera, picture(number))
+    assert gpu.looks[1] > 0
+    status = robot.until_says(lambda s: 'device gpu is out of use' in s.message)
+    assert status.level == WARN
+    assert values(status)['gpu out of use'] == 'the CUDA context is lost'
+    counts = robot.until_counted(received=9)
+    assert (counts['published'], counts['failed']) == (9, 0)
+    gpu.lost = {0, 1}
+    camera.send(picture(9))
+    assert robot.until_counted(received=10)['failed'] == 1
+    status = robot.until_says(lambda s: s.level == ERROR)
+    assert 'out of use' in status.message

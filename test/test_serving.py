@@ -18,6 +18,7 @@ from models import constant_detector, write_network
 pytest.importorskip('tensorrt_rtx_bindings', reason='TensorRT-RTX is not installed')
 
 from fake_gpu import NAME, FakeGpu
+from free_batch import free_batch
 
 from trt_perception.build.engine.cache import EngineCache
 from trt_perception.build.engine.make import Engine, copy_engine, identify, make_engine
@@ -192,6 +193,32 @@ def test_a_file_that_is_an_engine(model, serve, gpu, tmp_path):
     gpu.absent = 'no GPU'
     with pytest.raises(EngineError, match=r"robot\.engine' cannot run here: no GPU"):
         serve(path)
+
+
+# Several cameras, several devices
+
+
+def test_an_engine_for_several_cameras_takes_a_batch(serve, gpu, model, tmp_path):
+    free = free_batch(model, tmp_path / 'free.onnx')
+    serving = serve(free, batch=3, lanes=2, fallback=False)
+    serving.join()
+    assert taken(serving).pipeline.info.device == NAME
+    assert built(free, batch=3).manifest.tuning == {'batch': [1, 3, 3]}
+    assert (gpu.lanes, gpu.batches) == ([2], [3])
+    assert built(model, batch=3).manifest.tuning == {}  # it takes one image at a time
+
+
+def test_gpus_of_one_kind_run_one_engine(serve, gpu, model):
+    gpu.count = 2
+    for device in ('gpu', 'gpu1'):
+        serving = serve(model, device=device, fallback=False)
+        serving.join()
+        assert serving.problem == ''
+        taken(serving)
+    assert gpu.devices == [0, 1]
+    assert gpu.opened[0] == gpu.opened[1]
+    with pytest.raises(EngineError, match='there is no GPU 2 here'):
+        serve(model, device='gpu2', fallback=False)
 
 
 # Refused

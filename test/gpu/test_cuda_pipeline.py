@@ -293,9 +293,9 @@ def test_a_batch_is_so_many_frames(
         Lane(device, kernels, engine, spec, decoders()[spec.layout], batch=n) for n in (1, 2)
     )
     for pair in zip(pictures[:4], pictures[4:8], strict=True):
-        two.begin(pair, Selection())
+        two.begin([(frame, Selection()) for frame in pair])
         for frame, result in zip(pair, two.finish(), strict=True):
-            one.begin([frame], Selection())
+            one.begin([(frame, Selection())])
             (alone,) = one.finish()
             # A shape's own kernels: not the very same numbers.
             assert agreement([alone.detections], [result.detections]) > 0.95

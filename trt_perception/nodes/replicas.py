@@ -12,7 +12,7 @@ from rclpy.node import Node
 from trt_perception.build.engine.serving import Wish, choose
 from trt_perception.core import ModelSpec, PerceptionError
 from trt_perception.nodes.backend import Backend
-from trt_perception.ros.diagnostics import OK, WARN, Verdict
+from trt_perception.ros.diagnostics import WARN, Verdict
 from trt_perception.runtime.engine import EngineInfo
 from trt_perception.runtime.pipeline import AnyPipeline
 
@@ -91,15 +91,17 @@ class Replicas:
 
     def judge(self, usual: Verdict) -> Verdict:
         """The usual verdict, unless a device does not run what was asked for."""
-        verdicts = [backend.judge(usual) for backend in self.backends.values()]
-        if len(verdicts) > 1 and self.info is not None:
-            # As long as one runs, the others are missed and no more.
-            verdicts = [v if v.level == usual.level else v._replace(level=WARN) for v in verdicts]
-        worst = max(verdicts, key=lambda verdict: verdict.level)
-        if self.absent and worst.level == OK:
-            device, why = next(iter(self.absent.items()))
-            return Verdict(WARN, f'device {device} is left out: {why}')
-        return worst
+        if len(self.backends) + len(self.absent) == 1:
+            return next(iter(self.backends.values())).judge(usual)
+        told = {device: backend.judge(usual) for device, backend in self.backends.items()}
+        told |= {device: Verdict(WARN, why) for device, why in self.absent.items()}
+        amiss = {device: verdict for device, verdict in told.items() if verdict != usual}
+        if not amiss:
+            return usual
+        device, verdict = max(amiss.items(), key=lambda each: each[1].level)
+        # As long as one runs, the others are missed and no more.
+        level = min(verdict.level, WARN) if self.info is not None else verdict.level
+        return Verdict(max(level, usual.level), f'device {device}: {verdict.message}')
 
     def values(self) -> dict[str, object]:
         """What runs and why, and how far a build is, for diagnostics; by device if several."""

@@ -122,6 +122,7 @@ def open_pipeline(
     accept_failed_gate: bool = False,
     device: int = 0,
     lanes: int = 1,
+    batch: int = 1,
 ) -> AnyPipeline:
     """Load a model and all that stands around it.
 
@@ -134,6 +135,7 @@ def open_pipeline(
         accept_failed_gate: run a model in INT8 although it lost too much of its accuracy.
         device: the GPU, as CUDA counts them.
         lanes: frames in flight on it at a time.
+        batch: frames that may be looked at together, where the engine takes so many.
 
     Raises:
         PerceptionError: a file is missing, the model is not understood, what runs it is absent.
@@ -149,6 +151,7 @@ def open_pipeline(
             priority=priority,
             device=device,
             lanes=lanes,
+            batch=batch,
         )
     from trt_perception.runtime.host.onnx_runtime import OnnxRuntimeEngine
     from trt_perception.runtime.host.preprocess import HostPreprocessor

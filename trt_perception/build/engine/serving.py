@@ -13,6 +13,7 @@ from trt_perception.build.engine.cache import EngineCache
 from trt_perception.build.engine.tuning import (
     PRECISIONS,
     Precision,
+    Tuning,
     TuningError,
     gpu_number,
     parse_device,
@@ -49,6 +50,7 @@ class Wish:
         threads: of one inference on the CPU; 0 takes one a core.
         stream_priority: of the CUDA streams; lower is more urgent, 0 the least.
         lanes: frames in flight on the GPU at a time.
+        batch: frames that may be looked at together, where the model leaves its batch free.
     """
 
     model: Path
@@ -61,6 +63,7 @@ class Wish:
     threads: int = 0
     stream_priority: int = 0
     lanes: int = 1
+    batch: int = 1
 
     @property
     def built_precision(self) -> Precision | None:
@@ -144,8 +147,11 @@ def request_for(wish: Wish) -> Request:
     source = read_source(wish.model, wish.labels)
     if source.spec is None:
         raise SpecError(source.unread)
+    tuning = Tuning()
+    if wish.batch > 1 and source.free_batch:
+        tuning = Tuning(batch=(1, wish.batch, wish.batch))
     accept = wish.accept_failed_gate
-    return Request(source, wish.built_precision, wish.device, accept=accept)
+    return Request(source, wish.built_precision, wish.device, tuning, accept)
 
 
 class Serving:
@@ -298,6 +304,7 @@ class Serving:
             accept_failed_gate=self._wish.accept_failed_gate,
             device=gpu_number(self._wish.device),
             lanes=self._wish.lanes,
+            batch=self._wish.batch,
         )
 
     def _offer(self, offer: Offer) -> None:

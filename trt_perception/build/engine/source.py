@@ -48,6 +48,13 @@ class Source:
     spec: ModelSpec | None
     unread: str
 
+    @property
+    def free_batch(self) -> bool:
+        """Whether the network takes any number of images at a time."""
+        name = self.spec.input_name if self.spec is not None else ''
+        inputs = {i.name: i.type.tensor_type.shape.dim for i in self.model.graph.input}
+        return bool(inputs.get(name)) and not inputs[name][0].HasField('dim_value')
+
 
 def read_source(path: Path, labels: str = '') -> Source:
     """Read a model.

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from trt_perception.core import Frame, ModelSpec, PerceptionError, Selection, Te
 from trt_perception.core.decoders import Decoder
 from trt_perception.runtime.cuda import driver
 from trt_perception.runtime.cuda.decoding import decoding_for
-from trt_perception.runtime.cuda.device import CudaDevice
+from trt_perception.runtime.cuda.device import CudaDevice, Scope
 from trt_perception.runtime.cuda.driver import CudaError, call
 from trt_perception.runtime.cuda.kernels import Kernels
 from trt_perception.runtime.cuda.memory import DeviceArena
@@ -29,6 +30,8 @@ from trt_perception.runtime.pipeline import Result
 if TYPE_CHECKING:
     from trt_perception.runtime.tensorrt.engine import TensorRtEngine
 
+#: Kinds of batches that a lane is ready for at once: cameras of several sizes and thresholds.
+MOST_GRAPHS = 16
 _THREAD_LOCAL = 1  # CUstreamCaptureMode: what other threads do meanwhile is theirs
 _EXTERNAL = 1  # CUevent_record_flags: a node of the graph that the outside can wait for
 
@@ -40,7 +43,7 @@ class Lane:
     captured; those that follow are one launch.
 
     Attributes:
-        look: what its graph is made for.
+        batch: images at a time.
     """
 
     def __init__(
@@ -65,12 +68,12 @@ class Lane:
         Raises:
             EngineError: the engine and the spec do not fit, or memory is short.
         """
-        self.look: tuple[Look, ...] = ()
+        self.batch = batch
         self._device = device
         self._kernels = kernels
         self._scope = device.scope()
-        self._graph_scope = device.scope()
-        self._graph: Any = None
+        # Of each kind of batch, the one used last at the end.
+        self._graphs: OrderedDict[tuple[Look, ...], _Graph] = OrderedDict()
         self._capturable = True
         self._pause = Pause()
         try:
@@ -84,17 +87,18 @@ class Lane:
             raise
 
     def knows(self, frame: Frame, selection: Selection) -> bool:
-        """Whether its graph is for frames such as this, as far as can be told undecoded."""
+        """Whether it has a graph for frames such as this, as far as can be told undecoded."""
+        looks = (look for looks in tuple(self._graphs) for look in looks)
         if frame.compressed:
-            return any(look.selection == selection for look in self.look)
+            return any(look.selection == selection for look in looks)
         wanted = (frame.width, frame.height, frame.encoding, frame.step, selection)
         return any(
             (look.geometry.source_width, look.geometry.source_height, *look[1:]) == wanted
-            for look in self.look
+            for look in looks
         )
 
-    def begin(self, frames: Sequence[Frame], selection: Selection) -> None:
-        """Start on as many frames as the network takes at a time.
+    def begin(self, wishes: Sequence[tuple[Frame, Selection]]) -> None:
+        """Start on as many frames as the network takes at a time, each with its own selection.
 
         Raises:
             FrameError: a frame cannot be used; another one may work.
@@ -102,10 +106,7 @@ class Lane:
         """
         self._device.bind()
         with stage('upload'):
-            look = tuple(
-                seat.accept(frame, selection, self._stream)
-                for seat, frame in zip(self._seats, frames, strict=True)
-            )
+            look = self._accept(wishes)
         with stage('launch'):
             try:
                 self._launch(look)
@@ -134,7 +135,8 @@ class Lane:
 
     def close(self) -> None:
         """Free everything, after what is under way. Safe to call twice."""
-        self._graph_scope.close()
+        while self._graphs:
+            self._graphs.popitem()[1].scope.close()
         self._scope.close()
 
     def _bind(self, spec: ModelSpec, decoder: Decoder, batch: int, uploads: bool) -> None:
@@ -170,16 +172,28 @@ class Lane:
                 )
             )
 
+    def _accept(self, wishes: Sequence[tuple[Frame, Selection]]) -> tuple[Look, ...]:
+        looks = []
+        try:
+            for seat, (frame, selection) in zip(self._seats, wishes, strict=True):
+                looks.append(seat.accept(frame, selection, self._stream))
+        except BaseException:
+            if looks:  # the others may be on their way up, from where the next ones will be put
+                with suppress(PerceptionError):
+                    call('cuStreamSynchronize', self._stream)
+            raise
+        return tuple(looks)
+
     def _launch(self, look: tuple[Look, ...]) -> None:
-        if look == self.look and self._graph is not None:
-            call('cuGraphLaunch', self._graph, self._stream)
+        graph = self._graphs.get(look)
+        if graph is not None:
+            self._graphs.move_to_end(look)
+            call('cuGraphLaunch', graph.executable, self._stream)
             return
         # TensorRT allocates with the first run of a context, which no graph may hold.
         self._enqueue(0)
-        if look != self.look:
-            self.look = ()
-            self._capture()
-            self.look = look
+        if self._capturable:
+            self._capture(look)
 
     def _enqueue(self, event_flags: int) -> None:
         for seat in self._seats:
@@ -189,12 +203,9 @@ class Lane:
             seat.enqueue_after(self._kernels, self._stream)
         call('cuEventRecordWithFlags', self._done, self._stream, event_flags)
 
-    def _capture(self) -> None:
-        self._graph = None
-        self._graph_scope.close()
-        self._graph_scope = self._device.scope()
-        if not self._capturable:
-            return
+    def _capture(self, look: tuple[Look, ...]) -> None:
+        while len(self._graphs) >= MOST_GRAPHS:
+            self._graphs.popitem(last=False)[1].scope.close()
         mode = driver.bindings().CUstreamCaptureMode(_THREAD_LOCAL)
         call('cuStreamBeginCapture', self._stream, mode)
         try:
@@ -204,8 +215,12 @@ class Lane:
                 self._end_failed_capture()
                 raise
             graph = call('cuStreamEndCapture', self._stream)
+            scope = self._device.scope()
             try:
-                self._graph = self._graph_scope.graph(graph)
+                self._graphs[look] = _Graph(scope, scope.graph(graph))
+            except BaseException:
+                scope.close()
+                raise
             finally:
                 call('cuGraphDestroy', graph)
         except PerceptionError as error:
@@ -230,7 +245,12 @@ class Lane:
     @property
     def captured(self) -> bool:
         """Whether the frames of the last kind are launched as one graph."""
-        return self._graph is not None
+        return bool(self._graphs)
+
+
+class _Graph(NamedTuple):
+    scope: Scope
+    executable: Any
 
 
 def _bytes(tensor: TensorInfo) -> int:

@@ -58,17 +58,34 @@ class CudaPipeline:
     Each lane takes one frame at a time: with two of them the next frame is on its way to the GPU
     while this one is looked at, and several cameras share one network. Calls may come from several
     threads, as many at a time as there are lanes.
+
+    Attributes:
+        batch: frames that `many` looks at together.
     """
 
     def __init__(
-        self, device: CudaDevice, spec: ModelSpec, lanes: Sequence[Lane], info: EngineInfo
+        self,
+        device: CudaDevice,
+        spec: ModelSpec,
+        lanes: Sequence[Lane],
+        info: EngineInfo,
+        together: Lane | None = None,
     ) -> None:
+        """Put together.
+
+        Args:
+            lanes: for a frame each.
+            together: a lane for several.
+        """
         self.spec = spec
         self.info = info
         self.device = device
         self._lanes = list(lanes)
         self._free = list(lanes)
         self._lock = threading.Lock()
+        self._together = together
+        self._together_taken = threading.Lock()
+        self.batch = 1 if together is None else together.batch
         self._buffers = device.scope()
 
     @property
@@ -91,11 +108,34 @@ class CudaPipeline:
         lane = self._take(frame, selection)
         try:
             with stage(frame.source or 'frame'):
-                lane.begin([frame], selection)
+                lane.begin([(frame, selection)])
         except BaseException:
             self._give_back(lane)
             raise
         return Ticket(self, lane)
+
+    def many(self, wishes: Sequence[tuple[Frame, Selection]]) -> list[Result]:
+        """Look at several frames together, `batch` of them at the most.
+
+        Where another thread does so already they are looked at one after the other.
+
+        Raises:
+            FrameError: one of them cannot be used, and nothing came of the others.
+            EngineError: the pipeline is closed, or the network could not be run.
+        """
+        lane = self._together
+        if lane is None or len(wishes) == 1 or not self._together_taken.acquire(blocking=False):
+            return [self(frame, selection) for frame, selection in wishes]
+        try:
+            self._check_open()
+            # Cameras in one order, so that the same ones need one graph; what is missing in the
+            # batch is made up for with what is there.
+            order = sorted(range(len(wishes)), key=lambda k: wishes[k][0].source)
+            lane.begin([wishes[order[k % len(order)]] for k in range(lane.batch)])
+            results = dict(zip(order, lane.finish(), strict=False))
+            return [results[k] for k in range(len(wishes))]
+        finally:
+            self._together_taken.release()
 
     def frame_buffer(self, size: int) -> NDArray[np.uint8]:
         """Memory that the GPU reads in place; a frame that lies in it is copied by nobody.
@@ -117,6 +157,7 @@ class CudaPipeline:
         tickets = [self.begin(frame, Selection()) for _ in self._lanes]
         for ticket in tickets:
             ticket.finish()
+        self.many([(frame, Selection())] * self.batch)
 
     def close(self) -> None:
         """Free all of it, in order. Safe to call twice."""
@@ -153,6 +194,7 @@ def open_engine(
     accept_failed_gate: bool = False,
     device: int = 0,
     lanes: int = 1,
+    batch: int = 1,
     priority: int = 0,
 ) -> CudaPipeline:
     """Load an engine and all that stands around it.
@@ -163,6 +205,7 @@ def open_engine(
         accept_failed_gate: run an INT8 engine although it lost too much of its accuracy.
         device: the GPU, as CUDA counts them.
         lanes: frames in flight at a time.
+        batch: frames that may be looked at together; fewer where the engine takes fewer.
         priority: of the CUDA streams; lower is more urgent, 0 the least.
 
     Raises:
@@ -193,13 +236,19 @@ def open_engine(
         # A frame alone is soonest where its pixels are read in place. Beside other frames a copy is
         # better: the threads that wait for the bus would keep others from the GPU.
         uploads = lanes > 1 and not gpu.integrated
-        made = [
-            Lane(gpu, kernels, loaded, spec, decoder, priority=priority, uploads=uploads)
-            for _ in range(lanes)
-        ]
+
+        def lane(batch: int) -> Lane:
+            return Lane(
+                gpu, kernels, loaded, spec, decoder,
+                batch=batch, priority=priority, uploads=uploads,
+            )  # fmt: skip
+
+        made = [lane(1) for _ in range(lanes)]
+        batch = min(batch, loaded.largest_batch(spec.input_name))
+        together = lane(batch) if batch > 1 else None
         precision = plan.manifest.precision or 'unknown precision'
         info = EngineInfo(str(library()), gpu.name, _PRECISIONS.get(precision, precision))
-        pipeline = CudaPipeline(gpu, spec, made, info)
+        pipeline = CudaPipeline(gpu, spec, made, info, together)
         pipeline.warm_up()
         undo.pop_all()
     return pipeline

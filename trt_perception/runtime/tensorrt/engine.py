@@ -76,6 +76,12 @@ class TensorRtEngine:
         self._contexts.append(context)
         return context
 
+    def largest_batch(self, name: str) -> int:
+        """How many frames the engine takes at a time through an input, at the most."""
+        if self._engine.get_tensor_shape(name)[0] != -1:
+            return int(self._engine.get_tensor_shape(name)[0])
+        return int(self._engine.get_tensor_profile_shape(name, 0)[2][0])
+
     def close(self) -> None:
         """Free the network and its contexts. Safe to call twice."""
         while self._contexts:
