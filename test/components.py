@@ -44,7 +44,7 @@ class Raises(Talker):
         self.create_subscription(String, 'end', self.end, 10)
     def end(self, message):
         self.create_timer(0.0, {'raise': self.fail, 'exit': self.leave, 'finish': self.finish,
-                                'hang': self.hang}[message.data])
+                                'hang': self.hang, 'shutdown': rclpy.shutdown}[message.data])
     def fail(self):
         raise ValueError('no more words')
     def leave(self):

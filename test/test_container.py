@@ -255,6 +255,37 @@ def test_loading_holds_up_nobody(container: Container, tmp_path: Path) -> None:
         assert container.unload(number).success
 
 
+def test_images_go_by_reference_unless_it_is_turned_off(container: Container, two: Path) -> None:
+    """Each detector hears all of the camera; the one that may not share gets them over DDS."""
+    world = container.world
+    ours = {'package': 'trt_perception', 'node_namespace': '/shared'}
+    loaded = [
+        container.load('CameraNode', parameters={'source': 'pattern', 'rate': 20.0}, **ours)
+    ] + [
+        container.load(
+            'DetectorNode',
+            node_name=name,
+            parameters={'model': str(two), 'threads': 1},
+            extra_arguments={'use_intra_process_comms': shares},
+            remap_rules=[f'detections:={name}'],
+            **ours,
+        )
+        for name, shares in (('by_reference', True), ('over_dds', False))
+    ]
+    assert all(response.success for response in loaded)
+    for name, way in (('by_reference', '(in this process)'), ('over_dds', '(Image, reliable)')):
+        until_more(container, world.subscribe(Detection2DArray, f'/shared/{name}'))
+
+        def taken(name: str = name) -> str:
+            heard = [s for m in list(container.diagnostics) for s in m.status]
+            ours = [s for s in heard if s.name == f'shared/{name}: inference']
+            return values(ours[-1])['images'] if ours else ''
+
+        world.until(lambda way=way, taken=taken: taken() == f'/shared/image {way}', way)
+    for response in reversed(loaded):
+        assert container.unload(response.unique_id).success
+
+
 def test_a_detector_in_it(container: Container, two: Path) -> None:
     response = container.load(
         'DetectorNode',

@@ -231,6 +231,17 @@ def test_one_that_fails_is_in_the_exit_code(run: Any, world: World) -> None:
     assert 'in fail' in said  # where, for who has to mend it
 
 
+def test_one_that_shuts_ros_down_ends_all_and_is_blamed(run: Any, world: World) -> None:
+    container = run('components: [{plugin: hello::Raises, name: raiser}, {plugin: hello::Staged}]')
+    end = world.node.create_publisher(String, 'end', 10)
+    container.until_says('/staged', 'running')
+    world.until(end.get_subscription_count, 'it listens')
+    end.publish(String(data='shutdown'))
+    code, said = container.ended()
+    assert code == 1
+    assert 'error: a component has called rclpy.shutdown(), which ends all' in said
+
+
 def test_help() -> None:
     done = subprocess.run(
         [sys.executable, '-c', 'from trt_perception.nodes.main import *; perception_container()',

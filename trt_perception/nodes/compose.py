@@ -63,8 +63,9 @@ def run_container(name: str, stop: Stop, threads: int) -> int:
     Returns:
         The process's exit code.
     """
-    path = _arguments(name)
+    config = _arguments(name)
     try:
+        path = config and user_path(config).absolute()
         wanted = read_graph(path) if path else []
         for one in wanted:
             Maker(one)  # before any of them begins
@@ -147,4 +148,4 @@ def _arguments(name: str) -> Path | None:
     )
     parser.add_argument('--config', type=Path, metavar='FILE', help='graph of components to run')
     config: Path | None = parser.parse_args(remove_ros_args(sys.argv)[1:]).config
-    return config and user_path(config).absolute()
+    return config
