@@ -17,6 +17,7 @@ from world import World, values
 #: Its nodes. Each takes keyword arguments only, as components do.
 HELLO = '''
 import os, sys, time
+import rclpy
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 from std_msgs.msg import String
