@@ -199,6 +199,16 @@ def test_a_mistake_ends_it_with_one_line(run: Any, text: str, words: str) -> Non
     assert code == 2 and line.startswith('error: ') and words in line
 
 
+@pytest.mark.parametrize(
+    'wrong', [['--ros-args', '--params-file', 'absent.yaml'], ['--ros-args', '-r', '__node:=a-b']]
+)
+def test_wrong_ros_arguments_end_it_with_one_line(run: Any, wrong: list[str]) -> None:
+    code, said = run('components: [{plugin: hello::Talker}]', *wrong).ended()
+    assert code == 2, said
+    assert sum(line.startswith('error: ') for line in said.splitlines()) == 1
+    assert 'Traceback' not in said
+
+
 def test_it_ends_when_all_have_ended(run: Any, tmp_path: Path) -> None:
     """With a recording of all that was played; the paths are relative to the file."""
     write_video(tmp_path / 'drive.mp4', 10)
