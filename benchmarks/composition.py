@@ -10,6 +10,7 @@ other take turns.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import subprocess
@@ -286,7 +287,8 @@ def compare(seconds: float, rounds: int) -> dict[str, dict[str, Any]]:
         for way in ways:
             raw[way].append(run(Case(way, 1, '1080p', seconds)))
     return {
-        way: summary(
+        way: {'size': '1080p', 'cameras': 1, 'topology': way, 'seconds': rounds * seconds}
+        | summary(
             {name: [ns for r in runs for ns in r[name]] for name in ('send', 'handed', 'begun')}
             | {n: sum(r[n] for r in runs) / len(runs) for n in ('cpu_share', 'memory_bytes')}
         )
@@ -297,7 +299,7 @@ def compare(seconds: float, rounds: int) -> dict[str, dict[str, Any]]:
 def table(results: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Lines of Markdown."""
     yield (
-        '| image | cameras | topology | images arrived of sent | sending p50 ms'
+        '| image | cameras | topology | images/s of each camera | sending p50 ms'
         ' | to the reader p50 ms | p99 ms | to its thread p50 ms | p99 ms | CPU | memory MB |'
     )
     yield '|---|---|---|---|---|---|---|---|---|---|---|'
@@ -311,13 +313,14 @@ def table(results: Sequence[dict[str, Any]]) -> Iterator[str]:
         ]  # fmt: skip
         yield (
             f'| {found["size"]} | {found["cameras"]} | {found["topology"]}'
-            f' | {found["arrived"]} of {found["sent"]} | {" | ".join(ms)}'
+            f' | {found["arrived"] / found["cameras"] / found["seconds"]:.1f} | {" | ".join(ms)}'
             f' | {found["cpu_share"]:.1%} | {found["memory_mb"]} |'
         )
 
 
 def plot(path: Path, results: Sequence[dict[str, Any]], title: str) -> None:
     """Latency, CPU and memory by the number of cameras, as SVG."""
+    from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -339,6 +342,7 @@ def plot(path: Path, results: Sequence[dict[str, Any]], title: str) -> None:
                 axes.plot(counts, list(map(figure_of, shown)), marker=marker, label=topology)
             axes.set(yscale='log', ylabel='' if column else label)
             axes.set_xticks(sorted({r['cameras'] for r in results}))
+            axes.minorticks_off()
             axes.grid(alpha=0.3)
             if not row:
                 axes.set_title(size)
@@ -346,7 +350,12 @@ def plot(path: Path, results: Sequence[dict[str, Any]], title: str) -> None:
                 axes.set_xlabel('cameras')
     grid[0][0].legend(fontsize='small')
     figure.suptitle(title, fontsize='medium')
-    figure.savefig(path)
+    with rc_context({'svg.fonttype': 'none', 'svg.hashsalt': 'composition'}):
+        drawn = io.StringIO()
+        figure.savefig(drawn, format='svg', metadata={'Date': None})
+    picture = drawn.getvalue()
+    head = '<!-- SPDX-License-Identifier: Apache-2.0 -->\n'
+    path.write_text(head + picture[picture.index('<svg') :], encoding='utf-8')
 
 
 def main() -> None:
@@ -373,16 +382,15 @@ def main() -> None:
     machine = describe_machine()
     title = f'{machine["cpu"]}, {machine["cores"]} cores; {RATE:g} images/s of each camera'
     print(f'{title}\n')
-    compared = compare(2 * given.seconds, given.rounds)
+    compared = compare(2 * given.seconds, given.rounds) if given.rounds else {}
     results = []
     for case in cases(given):
         results.append({**case._asdict(), **summary(run(case))})
         print(f'{case.size}, {case.cameras} cameras, {case.topology}', file=sys.stderr)
-    if given.rounds:
+    if compared:
         here, there = compared.values()
         print(f'One camera of 1080p in one process, {given.rounds} rounds in turns:\n')
-        shown = [{'size': '1080p', 'cameras': 1, 'topology': k, **v} for k, v in compared.items()]
-        print('\n'.join(table(shown)))
+        print('\n'.join(table(list(compared.values()))))
         ratios = [there[k]['p50'] / here[k]['p50'] for k in ('handed_ms', 'begun_ms')]
         print(
             f'\nBy reference {ratios[0]:.0f} times faster to the reader, {ratios[1]:.0f} times'

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # code behind them aborts the process instead. Set before any message is imported.
 os.environ['ROS_PYTHON_CHECK_FIELDS'] = '1'
 
+pytest.register_assert_rewrite('cuda_pipelines')
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Whoever starts the tests in the background leaves SIGINT ignored, for all that they start too.

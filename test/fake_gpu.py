@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from trt_perception.core import Frame, Selection
+from trt_perception.runtime.cuda import compiler
 from trt_perception.runtime.engine import EngineError, EngineInfo
 from trt_perception.runtime.gate_result import GateError
 from trt_perception.runtime.pipeline import Result, open_pipeline
@@ -25,6 +26,7 @@ class FakeGpu:
 
     Attributes:
         absent: why there is none.
+        no_compiler: why no kernel can be compiled for it.
         refuses: why it loads no engine; '' if it does.
         loads: while it is not set, an engine that is opened keeps one waiting.
         opened, closed: the engines' files.
@@ -36,7 +38,9 @@ class FakeGpu:
             module: Any = ModuleType(f'trt_perception.runtime.cuda.{name}')
             module.why_absent, module.open_engine = self.why_absent, self.open_engine
             monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr(compiler, 'why_absent', lambda: self.no_compiler)
         self.absent = ''
+        self.no_compiler = ''
         self.refuses = ''
         self.loads = threading.Event()
         self.loads.set()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
@@ -188,6 +189,27 @@ def test_what_a_step_raises_ends_it(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         measure([camera], pipeline.engine.info, {}, 3600, on_step=interrupted)
+
+
+def test_the_warm_up_can_be_stopped(tmp_path):
+    pipeline = open_pipeline(constant_detector(tmp_path / 'm.onnx'))
+    frames: list[Frame] = []
+    steps: list[str] = []
+
+    def slow(frame: Frame, selection: Any) -> Any:
+        frames.append(frame)
+        time.sleep(0.1)
+        return pipeline(frame, selection)
+
+    def interrupted(phase: str, share: float) -> None:
+        steps.append(phase)
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+
+    camera = Camera(slow, as_sent(random_picture(), 64, 64, 'bgr8'), 'pageable', '0')
+    with pytest.raises(KeyboardInterrupt):
+        measure([camera], pipeline.engine.info, {}, 3600, on_step=interrupted)
+    assert len(frames) < 10
 
 
 class _Ticket:

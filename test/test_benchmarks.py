@@ -50,6 +50,21 @@ def test_topics(domain_id: int, tmp_path: Path) -> None:
     assert any(line.startswith('total ') for line in lines)
 
 
+def test_composition(domain_id: int, tmp_path: Path) -> None:
+    file = tmp_path / 'figures.json'
+    lines = run('composition.py', '--quick', '--json', str(file), domain_id=domain_id).splitlines()
+    results = json.loads(file.read_text())['results']
+    assert [r['topology'] for r in results] == [
+        'one node', 'one process', 'one process, DDS', 'two processes',
+    ]  # fmt: skip
+    for found in results:
+        assert (found['cameras'], found['size']) == (2, 'VGA')
+        assert 0 < found['arrived'] <= found['sent']
+        assert 0 < found['handed_ms']['p50'] <= found['begun_ms']['p99']
+        assert found['cpu_share'] > 0 and found['memory_mb'] > 0
+    assert len([line for line in lines if line.startswith('| VGA | 2 | ')]) == 4
+
+
 def test_end_to_end(domain_id: int, tmp_path: Path) -> None:
     model = constant_detector(tmp_path / 'm.onnx')
     options = ['--model', str(model), '--image-size', '320x240', '--frames', '5', '--warm-up', '2']

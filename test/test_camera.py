@@ -117,6 +117,16 @@ def test_compressed(world: World, web: WebCamera) -> None:
         assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
 
 
+def test_nothing_is_made_for_nobody(world: World) -> None:
+    eye = Eye(world, source='pattern')
+    idle = eye.until_says('images/s, nobody listens', DiagnosticStatus.OK)
+    assert int(idle['unheard']) > 0 and idle['published'] == '0' and idle['subscribers'] == '0'
+    images = world.subscribe(Image, 'image')
+    world.until(lambda: images, 'an image')
+    busy = eye.until_says(' dropped', DiagnosticStatus.OK)
+    assert int(busy['published']) > 0 and busy['subscribers'] == '1'
+
+
 def test_calibration_of_another_size(world: World, calibration: Path) -> None:
     infos = world.subscribe(CameraInfo, 'camera_info')
     eye = Eye(world, source='pattern', width=320, height=240, camera_info_url=str(calibration))
@@ -155,7 +165,7 @@ def test_rtsp_server_that_dies_and_comes_back(world: World, tmp_path: Path) -> N
         assert int(back['connected']) >= 3 and int(back['disconnected']) >= 2
         world.until(lambda: len(images) > have + 5, 'images again')
 
-        fates = ('published', 'dropped', 'limited', 'unusable')
+        fates = ('published', 'unheard', 'dropped', 'limited', 'unusable')
         world.remove(eye.node)
         last = eye.until_says('', DiagnosticStatus.OK)
         accounted = sum(int(last[fate]) for fate in fates)

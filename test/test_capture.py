@@ -94,8 +94,8 @@ class Seen:
     def on_open(self, what: str) -> None:
         self.opened.append(what)
 
-    def on_frame(self, frame: Frame, shot: Shot) -> None:
-        self.frames.append(frame)
+    def on_shot(self, shot: Shot) -> None:
+        self.frames.append(shot.develop())
         self.shots.append(shot)
         self.go_on.wait()
 

@@ -63,6 +63,8 @@ def test_a_file_that_is_an_engine(given: list[str], gpu: FakeGpu, capsys) -> Non
     assert 'building' not in capsys.readouterr().err
     assert main([*given, '--model', 'r.engine', '--backend', 'onnxruntime']) == 2
     assert "which backend 'onnxruntime' cannot run" in capsys.readouterr().err
+    assert main([*given, '--model', 'r.engine', '--precision', 'int8']) == 2
+    assert "engine 'r.engine' is of precision fp16, not int8" in capsys.readouterr().err
 
 
 def test_benchmark(given: list[str], gpu: FakeGpu, capsys) -> None:
@@ -80,6 +82,10 @@ def test_benchmark(given: list[str], gpu: FakeGpu, capsys) -> None:
     assert main([*command, '--engine', 'r.engine']) == 0
     assert gpu.opened[1:] == gpu.closed[1:] == [Path('r.engine')]
     assert (report()['chosen'], report()['model']) == ('the model is an engine', None)
+    capsys.readouterr()
+    assert main([*command, '--engine', 'r.engine', '--model', 'gone.onnx']) == 2
+    assert capsys.readouterr().err.startswith("error: 'gone.onnx' cannot be read")
+    del gpu.opened[2:]
     gpu.absent = 'no GPU'
     assert main([*command, '--model', 'm.onnx']) == 0
     assert report()['ran']['backend'].startswith('ONNX Runtime')

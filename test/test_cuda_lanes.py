@@ -1,134 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole GPU path without a GPU: the real kernels on the CPU, graphs that really are replayed.
-
-The driver is a stand-in, and ONNX Runtime stands in for TensorRT on the same buffers.
-"""
+"""The whole GPU path without a GPU, as `cuda_pipelines` puts it together."""
 
 from __future__ import annotations
 
-import ctypes
-import dataclasses
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from cuda_on_cpu import KERNELS, Cpu, build
+from cuda_on_cpu import Cpu
+from cuda_pipelines import ROOT, WAREHOUSE, Kernels, Network, Open
 from fake_cuda import ILLEGAL_ADDRESS, Driver
 from models import color_detector
 
-from trt_perception.core import Detections, Frame, FrameError, Region, Selection, TensorInfo
+from trt_perception.core import Detections, Frame, FrameError, Region, Selection
 from trt_perception.core.decoders import decoders
-from trt_perception.runtime.cuda import device as device_module
 from trt_perception.runtime.cuda import driver
 from trt_perception.runtime.cuda.device import CudaDevice
 from trt_perception.runtime.cuda.driver import CudaError
 from trt_perception.runtime.cuda.lane import Lane
-from trt_perception.runtime.cuda.launch import Launch
-from trt_perception.runtime.cuda.pipeline import CudaPipeline
-from trt_perception.runtime.engine import EngineError, EngineInfo
-from trt_perception.runtime.host.onnx_runtime import open_session
+from trt_perception.runtime.engine import EngineError
 from trt_perception.runtime.model_file import load_spec
-from trt_perception.runtime.onnx_file import read_signature
 from trt_perception.runtime.pipeline import open_pipeline
 
-ROOT = Path(__file__).resolve().parents[1]
-WAREHOUSE = ROOT / 'resource' / 'models' / 'warehouse.onnx'
-
-
-class Kernels:
-    """`runtime.cuda.kernels.Kernels` on the CPU."""
-
-    def __init__(self, gpu: Driver, cpu: Cpu) -> None:
-        self._gpu, self._cpu = gpu, cpu
-
-    def launch(self, what: Launch, stream: Any) -> None:
-        self._gpu.do(lambda: self._cpu.run([what]))
-
-
-class Network:
-    """`TensorRtEngine` and one context of it, for batches of any size."""
-
-    def __init__(self, gpu: Driver, model: Path) -> None:
-        self._gpu = gpu
-        self._session = open_session(model, 1)
-        self.signature = read_signature(model)
-        self.refuses = False
-
-    def context(self, batch: int, spec: Any) -> SimpleNamespace:
-        def sized(tensors: Any) -> list[TensorInfo]:
-            return [dataclasses.replace(t, shape=(batch, *t.shape[1:])) for t in tensors]
-
-        inputs, outputs = sized(self.signature.inputs), sized(self.signature.outputs)
-        places: dict[str, int] = {}
-
-        def view(tensor: TensorInfo) -> np.ndarray:
-            size = int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize
-            raw = (ctypes.c_uint8 * size).from_address(places[tensor.name])
-            return np.frombuffer(raw, tensor.dtype).reshape(tensor.shape)
-
-        def run() -> None:
-            for row in range(batch):
-                feeds = {t.name: view(t)[row : row + 1].copy() for t in inputs}
-                for tensor, array in zip(outputs, self._session.run(None, feeds), strict=True):
-                    view(tensor)[row] = array[0]
-
-        def enqueue(stream: Any) -> None:
-            if self.refuses:
-                raise EngineError('execute_async_v3 failed: as asked')
-            self._gpu.do(run)
-
-        return SimpleNamespace(
-            inputs=inputs, outputs=outputs, enqueue=enqueue, close=places.clear,
-            bind=places.__setitem__,
-        )  # fmt: skip
-
-
-@pytest.fixture(scope='module')
-def cpu(tmp_path_factory: pytest.TempPathFactory) -> Cpu:
-    folder = tmp_path_factory.mktemp('kernels')
-    sources = [KERNELS / f'{name}.cu' for name in ('preprocess', 'decode', 'suppress')]
-    return Cpu({name: run for source in sources for name, run in build(source, folder).items()})
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    fake = Driver()
-    monkeypatch.setattr(driver, 'bindings', lambda: fake)
-    monkeypatch.setattr(device_module, '_current', SimpleNamespace())
-    return fake
-
-
-Open = Callable[..., CudaPipeline]
-
-
-@pytest.fixture
-def opened(gpu: Driver, cpu: Cpu) -> Iterator[Open]:
-    """Opens as `open_engine` does; all is given back at the end."""
-    pipelines = []
-
-    def opening(model: Path, lanes: int = 1) -> CudaPipeline:
-        device = CudaDevice()
-        spec, network = load_spec(model), Network(gpu, model)
-        made = [
-            Lane(
-                device, Kernels(gpu, cpu), network, spec, decoders()[spec.layout],
-                uploads=lanes > 1,
-            )
-            for _ in range(lanes)
-        ]  # fmt: skip
-        pipeline = CudaPipeline(device, spec, made, EngineInfo('stand-in', 'a GPU', 'float32'))
-        pipeline.network = network
-        pipelines.append(pipeline)
-        return pipeline
-
-    yield opening
-    for pipeline in pipelines:
-        pipeline.close()
-    assert not gpu.alive
+pytest_plugins = ['cuda_pipelines']
 
 
 def assert_same(found: Detections, expected: Detections) -> None:
@@ -146,7 +42,7 @@ def pictures() -> list[np.ndarray]:
 
 @pytest.mark.parametrize('lanes', [1, 2])
 def test_agrees_with_the_host_whatever_changes_between_frames(
-    opened: Open, gpu: Driver, pictures: list[np.ndarray], lanes: int
+    opened: Open, fake: Driver, pictures: list[np.ndarray], lanes: int
 ) -> None:
     """Every change of the first column asks for another graph; stale addresses would show."""
     host, cuda = open_pipeline(WAREHOUSE, threads=1), opened(WAREHOUSE, lanes)
@@ -170,7 +66,7 @@ def test_agrees_with_the_host_whatever_changes_between_frames(
             assert_same(cuda(frame, selection).detections, expected)
         seen += len(expected)
     assert seen > 10
-    assert bool(gpu.copies) and any('2D' in name for name in gpu.copies) == (lanes > 1)
+    assert bool(fake.copies) and any('2D' in name for name in fake.copies) == (lanes > 1)
 
 
 def test_a_frame_costs_at_most_three_calls_and_no_memory(
@@ -219,10 +115,10 @@ def test_a_layout_without_kernels_is_decoded_on_the_host(opened: Open, tmp_path:
             assert min(result.times) > 0
 
 
-def test_a_batch_is_so_many_frames(gpu: Driver, cpu: Cpu, pictures: list[np.ndarray]) -> None:
+def test_a_batch_is_so_many_frames(fake: Driver, cpu: Cpu, pictures: list[np.ndarray]) -> None:
     host, device, spec = open_pipeline(WAREHOUSE, threads=1), CudaDevice(), load_spec(WAREHOUSE)
     lane = Lane(
-        device, Kernels(gpu, cpu), Network(gpu, WAREHOUSE), spec, decoders()[spec.layout], batch=2
+        device, Kernels(fake, cpu), Network(fake, WAREHOUSE), spec, decoders()[spec.layout], batch=2
     )
     frames = [Frame.from_array(pictures[0]), Frame.from_array(cv2.resize(pictures[1], (333, 222)))]
     for _ in range(2):
@@ -230,7 +126,7 @@ def test_a_batch_is_so_many_frames(gpu: Driver, cpu: Cpu, pictures: list[np.ndar
         for frame, result in zip(frames, lane.finish(), strict=True):
             assert_same(result.detections, host(frame, Selection()).detections)
     device.close()
-    assert not gpu.alive
+    assert not fake.alive
 
 
 def test_what_goes_wrong_costs_one_frame(opened: Open, pictures: list[np.ndarray]) -> None:
@@ -247,7 +143,7 @@ def test_what_goes_wrong_costs_one_frame(opened: Open, pictures: list[np.ndarray
 
 
 def test_what_cannot_be_captured_is_launched_piece_by_piece(
-    opened: Open, gpu: Driver, pictures: list[np.ndarray], caplog: pytest.LogCaptureFixture
+    opened: Open, fake: Driver, pictures: list[np.ndarray], caplog: pytest.LogCaptureFixture
 ) -> None:
     cuda = opened(WAREHOUSE)
     frame, lane = Frame.from_array(pictures[0]), cuda._lanes[0]
@@ -255,7 +151,7 @@ def test_what_cannot_be_captured_is_launched_piece_by_piece(
     enqueue = lane._context.enqueue
 
     def refusing(stream: Any) -> None:
-        network.refuses = gpu.captured is not None
+        network.refuses = fake.captured is not None
         enqueue(stream)
 
     lane._context.enqueue = refusing
@@ -266,13 +162,43 @@ def test_what_cannot_be_captured_is_launched_piece_by_piece(
     assert caplog.text.count('cannot be captured') == 1
 
 
+@pytest.mark.parametrize('void', [True, False])
+def test_a_capture_that_fails_tells_why_and_leaves_no_graph(
+    opened: Open,
+    fake: Driver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    void: bool,
+) -> None:
+    """Whether or not the driver gives a graph of what came before the failure."""
+    cuda = opened(WAREHOUSE)
+    enqueue, real = cuda._lanes[0]._context.enqueue, fake._call
+
+    def refusing(stream: Any) -> None:
+        cuda.network.refuses = fake.captured is not None
+        enqueue(stream)
+
+    def call(name: str, arguments: tuple) -> tuple:
+        answer = real(name, arguments)
+        return (901, None) if void and name == 'cuStreamEndCapture' else answer
+
+    monkeypatch.setattr(cuda._lanes[0]._context, 'enqueue', refusing)
+    monkeypatch.setattr(fake, '_call', call)
+    before = driver.calls.copy()
+    cuda(Frame.from_array(np.zeros((300, 400, 3), np.uint8)), Selection())
+    calls = driver.calls - before
+    assert calls['cuStreamEndCapture'] == 1
+    assert calls['cuGraphDestroy'] == (0 if void else 1)
+    assert 'longer: execute_async_v3 failed: as asked' in caplog.text
+
+
 def test_lost_context_is_said_and_all_is_given_back(
-    opened: Open, gpu: Driver, pictures: list[np.ndarray]
+    opened: Open, fake: Driver, pictures: list[np.ndarray]
 ) -> None:
     cuda = opened(WAREHOUSE)
     frame = Frame.from_array(pictures[0])
     cuda(frame, Selection())
-    gpu.fails, gpu._count = (2, ILLEGAL_ADDRESS), 0  # the wait
+    fake.fails, fake._count = (2, ILLEGAL_ADDRESS), 0  # the wait
     with pytest.raises(CudaError) as raised:
         cuda(frame, Selection())
     assert raised.value.sticky

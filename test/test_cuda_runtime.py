@@ -63,8 +63,8 @@ def test_a_scope_leaves_nothing_with_its_device(gpu: Driver) -> None:
     device = CudaDevice()
     for _ in range(3):
         scope = device.scope()
-        host, _ = scope.allocate_pinned(100)
-        assert device.reach(host + 10, 90) == host + 10
+        host, device_address = scope.allocate_pinned(100)
+        assert device.reach(host + 10, 90) == device_address + 10
         assert device.reach(host + 10, 91) is None
         scope.close()
         scope.close()
@@ -102,6 +102,29 @@ def test_lost_context_is_told_and_closing_still_works(gpu: Driver) -> None:
     gpu.fails, gpu._count = (1, ILLEGAL_ADDRESS), 0
     with pytest.raises(CudaError, match=r'ILLEGAL.*the CUDA context is lost, load the model again'):
         call('cuEventSynchronize', 3)
+    device.close()
+    assert not gpu.alive
+
+
+@pytest.mark.parametrize('told', [KeyError(226), ValueError('226 is not a valid CUresult')])
+def test_a_status_that_the_bindings_do_not_know(
+    told: Exception, gpu: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a driver that is newer: it is an error as any other, and what can be freed is freed."""
+    device = CudaDevice()
+    everything(device)
+    real = gpu._call
+
+    def call(name: str, arguments: tuple) -> tuple:
+        answer = real(name, arguments)
+        if name in ('cuEventSynchronize', 'cuEventDestroy'):
+            raise told
+        return answer
+
+    monkeypatch.setattr(gpu, '_call', call)
+    with pytest.raises(CudaError, match='cuEventSynchronize failed: CUresult 226') as raised:
+        driver.call('cuEventSynchronize', 3)
+    assert (raised.value.code, raised.value.sticky) == (226, True)
     device.close()
     assert not gpu.alive
 

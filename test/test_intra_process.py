@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import gc
 import itertools
+import json
+import re
 import sys
 import threading
 import weakref
@@ -448,7 +450,7 @@ def test_diagnostics_and_counts_of_a_detector(world: World, outside: World, two:
     assert (pixels[60, 60] == 9).all() and pixels[30, 8].max() > 100  # the box's left side
 
 
-@pytest.mark.parametrize('order', itertools.permutations(range(3)))
+@pytest.mark.parametrize('order', list(itertools.permutations(range(3))))
 def test_nodes_end_in_any_order_under_fire(
     world: World, idle: list[Node], two: Path, order: tuple[int, ...]
 ) -> None:
@@ -497,8 +499,6 @@ def test_nodes_end_in_any_order_under_fire(
 
 def test_a_recording_by_reference(world: World, two: Path, tmp_path: Path, made: list[str]) -> None:
     """Player, detector and recorder of one process: each image once, and no message of them."""
-    import json
-
     pytest.importorskip('av')
     from trt_perception.nodes.player import PlayerNode
     from trt_perception.nodes.recorder import RecorderNode
@@ -536,3 +536,18 @@ def test_a_recording_by_reference(world: World, two: Path, tmp_path: Path, made:
     # The observer subscribes to the detections, and nobody to the images.
     assert made == ['detection_array_cdr'] * answered
     assert player.published == 12 and answered > 0
+
+
+def test_the_node_of_the_documentation(world: World, idle: list[Node]) -> None:
+    text = (Path(__file__).parents[1] / 'docs' / 'frame_bus.md').read_text(encoding='utf-8')
+    (code,) = re.findall('```python\n(.*?)```', text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    source = Source(world)
+    idle.append(names['Flip'](context=world.context))
+    sink = Sink(world, '-r', 'image:=flipped')
+    pixels = np.arange(8 * 6 * 3, dtype=np.uint8).reshape(8, 6, 3)
+    source.output.send(Frame.from_array(pixels, 'rgb8', stamp=Stamp(3)))
+    (frame,) = sink.frames
+    assert (frame.encoding, frame.stamp) == ('rgb8', Stamp(3))
+    np.testing.assert_array_equal(frame.pixels(), pixels[::-1])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from models import constant_detector
 
 # A stand-in for the package: what a profiler would be told, on standard output.
@@ -57,3 +58,13 @@ def test_without_the_package_nothing_is_asked_of_it(tmp_path):
     # Whatever this environment holds, it is not to be found.
     (tmp_path / 'nvtx.py').write_text("raise ImportError('not installed')")
     assert detect(tmp_path) == ['refused', 'False']
+
+
+@pytest.mark.parametrize(
+    'code',
+    ['def annotate(message): ...', 'class Domain: ...\ndef get_domain(name): return Domain()'],
+)
+def test_releases_without_such_ranges_are_left_alone(tmp_path, code):
+    """0.2.10 and 0.2.11."""
+    (tmp_path / 'nvtx.py').write_text(code)
+    assert detect(tmp_path) == ['refused', 'True']

@@ -221,6 +221,13 @@ def test_tensorrt_that_is_not_there(model, serve, gpu):
     assert taken(serving).reason == serving.problem == 'TensorRT cannot run here: no GPU'
 
 
+def test_without_a_compiler_for_the_kernels_no_engine_is_built(model, serve, gpu):
+    gpu.no_compiler = 'NVRTC is not usable'
+    serving = serve(model)
+    assert taken(serving).reason == 'TensorRT cannot run here: NVRTC is not usable'
+    assert not serving.building
+
+
 def test_a_model_that_failed_its_gate(model, serve, gpu):
     with_failed_gate(model)
     with pytest.raises(GateError, match='failed its gate'):

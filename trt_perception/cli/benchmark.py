@@ -132,6 +132,11 @@ def run(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as opened:
         pipelines, engine, reason = _open(arguments, opened)
         info = pipelines[0].info
+        # Before the time is spent: what was given beside an engine may not be there.
+        files = {
+            kind: path and {'path': str(path), 'sha256': sha256(path)}
+            for kind, path in (('model', arguments.model), ('engine', engine))
+        }
         cameras = [
             Camera(pipeline, frame, arguments.memory, f'camera {number}')
             for number, pipeline in enumerate(pipelines)
@@ -150,17 +155,13 @@ def run(arguments: argparse.Namespace) -> int:
                 cameras, info, image, arguments.seconds, on_step=on_step, sensors=sensors
             )
     now = datetime.datetime.now(datetime.timezone.utc)
-    files = {'model': arguments.model, 'engine': engine}
     machine = describe_machine() | ({'driver': sensors.driver} if sensors.driver else {})
     report = {
         **result.to_dict(),
         'chosen': reason,
         'date': now.isoformat(timespec='seconds'),
         'machine': machine,
-        **{
-            kind: path and {'path': str(path), 'sha256': sha256(path)}
-            for kind, path in files.items()
-        },
+        **files,
         'versions': versions(),
     }
     text = json.dumps(report, indent=2) + '\n'

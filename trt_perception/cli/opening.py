@@ -58,13 +58,15 @@ def find_engine(wish: Wish) -> tuple[Path | None, str]:
         KeyboardInterrupt: the build was stopped.
     """
     from trt_perception.build.engine.cache import EngineCache
-    from trt_perception.build.engine.serving import choose, request_for
+    from trt_perception.build.engine.serving import check_engine, choose, request_for
+    from trt_perception.runtime.tensorrt.manifest import read_manifest
     from trt_perception.runtime.tensorrt.plan import is_engine
 
     choice = choose(wish)
     if not choice.tensorrt:
         return None, choice.reason
     if is_engine(wish.model):
+        check_engine(wish, read_manifest(wish.model))
         return wish.model, choice.reason
     from trt_perception.cli.build.watch import build_watched
 

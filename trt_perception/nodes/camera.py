@@ -12,7 +12,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 
-from trt_perception.core import Frame, FrameError, Stamp
+from trt_perception.core import FrameError, Stamp
 from trt_perception.nodes.camera_monitor import CameraMonitor
 from trt_perception.ros import parameters
 from trt_perception.ros.camera_info import camera_info, read_calibration
@@ -115,12 +115,17 @@ class CameraNode(Node):
         """Count an image."""
         self._monitor.count('read')
 
-    def on_frame(self, frame: Frame, shot: Shot) -> None:
-        """Send an image, with the calibration that fits it."""
-        frame = replace(frame, stamp=self._stamp(shot.taken), frame_id=self._frame_id)
-        self._output.send(frame)
+    def on_shot(self, shot: Shot) -> None:
+        """Send an image, with the calibration that fits it, if there is anybody to take them."""
         self._check_size(shot.width, shot.height)
-        if self._info.get_subscription_count():
+        calibrating = self._info.get_subscription_count()
+        if not calibrating and not self._output.subscribers:
+            self._monitor.count('unheard')
+            return
+        stamp = self._stamp(shot.taken)
+        frame = replace(shot.develop(), stamp=stamp, frame_id=self._frame_id)
+        self._output.send(frame)
+        if calibrating:
             header = header_msg(frame)
             self._info.publish(camera_info(self._calibration, header, shot.width, shot.height))
         self._monitor.published((monotonic_ns() - shot.taken) / 1e6)

@@ -23,11 +23,12 @@ class CameraMonitor:
         problem: why there are no images, or '' if nothing is known to be in the way.
     """
 
-    #: read: came from the source. published: were sent. dropped: a newer one came first. limited:
-    #: above the rate. unusable: could not be decoded or sent. skipped: left out before they were
-    #: read, damaged or to catch up with the source. connected, disconnected: how often.
+    #: read: came from the source. published: were sent. unheard: nobody would have taken them.
+    #: dropped: a newer one came first. limited: above the rate. unusable: could not be decoded or
+    #: sent. skipped: left out before they were read, damaged or to catch up with the source.
+    #: connected, disconnected: how often.
     COUNTS = (
-        'read', 'published', 'dropped', 'limited', 'unusable', 'skipped', 'connected',
+        'read', 'published', 'unheard', 'dropped', 'limited', 'unusable', 'skipped', 'connected',
         'disconnected',
     )  # fmt: skip
 
@@ -75,8 +76,10 @@ class CameraMonitor:
             return Verdict(WARN, f'no image for {now - self._last_image:.0f} s')
         if self.problem:
             return Verdict(WARN, self.problem)
-        rate, dropped = new['published'] / seconds, new['dropped'] + new['skipped']
-        return Verdict(OK, f'{rate:.1f} images/s, {dropped} dropped')
+        rate = (new['published'] + new['unheard']) / seconds
+        if new['unheard'] and not new['published']:
+            return Verdict(OK, f'{rate:.1f} images/s, nobody listens')
+        return Verdict(OK, f'{rate:.1f} images/s, {new["dropped"] + new["skipped"]} dropped')
 
     def values(self) -> dict[str, object]:
         """All counts, and median and 95th percentile of the age, for diagnostics."""

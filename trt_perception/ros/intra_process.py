@@ -93,20 +93,19 @@ class LocalInput:
     def start(self) -> None:
         """Listen."""
         if self._bus is not None and not self._readers:
-            self._readers = [
-                self._bus.reader(place, partial(self._take_from, better), self._on_error)
-                for place, better in zip(self._places, self._better(), strict=True)
-            ]
+            sends = self._bus.sends
+
+            def take_from(better: Sequence[Place], thing: Any) -> None:
+                if not any(map(sends, better)):
+                    self._take(thing)
+
+            for number, place in enumerate(self._places):
+                better = self._places[:number]
+                take = partial(take_from, better) if better else self._take
+                self._readers.append(self._bus.reader(place, take, self._on_error))
 
     def stop(self) -> None:
         """Hear no more; nothing is taken once this returns."""
         for reader in self._readers:
             reader.close()
         self._readers = []
-
-    def _better(self) -> list[Sequence[Place]]:
-        return [self._places[:number] for number in range(len(self._places))]
-
-    def _take_from(self, better: Sequence[Place], thing: Any) -> None:
-        if self._bus is not None and not any(map(self._bus.sends, better)):
-            self._take(thing)

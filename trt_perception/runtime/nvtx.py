@@ -53,7 +53,10 @@ def _domain() -> Any:
         import nvtx
     except ImportError:
         return None
-    return nvtx.get_domain(DOMAIN)
+    if not hasattr(nvtx, 'get_domain'):
+        return None
+    domain = nvtx.get_domain(DOMAIN)
+    return domain if hasattr(domain, 'push_range') else None  # as from 0.2.12 on
 
 
 @functools.lru_cache(maxsize=1024)  # of names: the stages, and the cameras' topics

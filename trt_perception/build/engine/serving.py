@@ -111,13 +111,14 @@ def choose(wish: Wish) -> Choice:
 
 def why_no_tensorrt() -> str:
     """Why neither TensorRT nor TensorRT-RTX can run here, in one line; '' if one can."""
+    from trt_perception.runtime.cuda import compiler
     from trt_perception.runtime.cuda.device import why_absent
 
     try:
         library()
     except EngineError as error:
         return str(error)
-    return why_absent()
+    return why_absent() or compiler.why_absent()
 
 
 def request_for(wish: Wish) -> Request:
@@ -164,7 +165,7 @@ class Serving:
             self.spec = self._begin(request_for(wish))
             return
         if choice.tensorrt:
-            _check_engine(wish, read_manifest(wish.model))
+            check_engine(wish, read_manifest(wish.model))
         elif wish.backend == 'tensorrt':
             self._lack = choice.reason
         pipeline = self._open(wish.model)
@@ -297,8 +298,12 @@ class Serving:
             late.pipeline.close()
 
 
-def _check_engine(wish: Wish, manifest: Manifest) -> None:
-    """See that an engine is what was asked for, as far as anything was."""
+def check_engine(wish: Wish, manifest: Manifest) -> None:
+    """See that an engine is what was asked for, as far as anything was.
+
+    Raises:
+        EngineError: it is of another precision, or for another device.
+    """
     for name, asked, usual, made in (
         ('precision', wish.precision, 'auto', manifest.precision),
         ('device', wish.device, 'gpu', manifest.device),

@@ -27,6 +27,7 @@ PLACES = 4
 _WARM_UP_FRAMES = 10
 _WARM_UP_SECONDS = 0.5
 _TICK = 0.25  # seconds between two looks at the sensors
+_BLINK = 0.02  # seconds between two looks at cameras that warm up
 
 _ALLOCATING = ('cuMemAlloc', 'cuMemHostAlloc', 'cuMemHostRegister', 'cuMemCreate')
 
@@ -105,8 +106,15 @@ class _Run:
         for thread in self._threads:
             thread.start()
 
-    def wait_until_warm(self) -> None:
-        """Until every camera stands still before its first frame that counts, or one has failed."""
+    def wait_until_warm(self, on_wait: Callable[[], None]) -> None:
+        """Until every camera stands still before its first frame that counts, or one has failed.
+
+        Args:
+            on_wait: called again and again meanwhile; what it raises ends the wait.
+        """
+        while self._ready.n_waiting < len(self._threads) and not self._ready.broken:
+            on_wait()
+            time.sleep(_BLINK)
         with contextlib.suppress(threading.BrokenBarrierError):
             self._ready.wait()
 
@@ -182,8 +190,7 @@ def measure(
     samples: dict[str, list[float]] = defaultdict(list)
     run = _Run(cameras, selection)
     try:
-        on_step('warming up', 0.0)
-        run.wait_until_warm()
+        run.wait_until_warm(lambda: on_step('warming up', 0.0))
         before, cpu, begun = driver_calls(), time.process_time(), perf_counter()
         run.start()
         while (passed := perf_counter() - begun) < seconds and not run.errors:

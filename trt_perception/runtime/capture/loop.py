@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import monotonic_ns, perf_counter
 from typing import Protocol
 
-from trt_perception.core import Frame, FrameError
+from trt_perception.core import FrameError
 from trt_perception.core.errors import one_line
 from trt_perception.runtime.capture.base import Capture, CaptureError, Shot
 from trt_perception.runtime.frame_bus import Mailbox
@@ -26,11 +26,11 @@ class Listener(Protocol):
     def on_open(self, what: str) -> None:
         """It is connected; what comes, in words."""
 
-    def on_frame(self, frame: Frame, shot: Shot) -> None:
+    def on_shot(self, shot: Shot) -> None:
         """The freshest image. This one may take its time: others are dropped meanwhile."""
 
     def on_unusable(self, error: FrameError) -> None:
-        """An image could not be made into a frame."""
+        """`on_shot` raised it, or something else that is told in it."""
 
     def on_passed(self, fate: str, number: int) -> None:
         """Images that nobody gets.
@@ -156,7 +156,7 @@ class CaptureLoop:
     def _send(self) -> None:
         while (shot := self._box.get()) is not None:
             try:
-                self._listener.on_frame(shot.develop(), shot)
+                self._listener.on_shot(shot)
             except FrameError as error:
                 self._listener.on_unusable(error)
             except Exception as error:  # of the middleware: the next image may work

@@ -25,7 +25,7 @@ _KERNELS = Path(__file__).parent / 'kernels'
 #: No a * b + c in one rounding: the CPU has two, and the numbers must be the host's.
 _OPTIONS = ('--std=c++17', '--fmad=false', '--ptxas-options=-v')
 _DIGEST_BYTES = 32
-_CURE = 'pip install "cuda-bindings==12.*" nvidia-cuda-nvrtc-cu12 (JetPack 6, CUDA 12),'
+_CURE = 'pip install "cuda-bindings>=12.9.1,<13" nvidia-cuda-nvrtc-cu12 (JetPack 6, CUDA 12),'
 _CURE += ' else pip install cuda-bindings nvidia-cuda-nvrtc'
 
 
@@ -66,6 +66,15 @@ def default_folder() -> Path:
     cache = os.environ.get('XDG_CACHE_HOME', '')
     base = Path(cache) if os.path.isabs(cache) else user_path('~/.cache')
     return base / 'trt_perception' / 'kernels'
+
+
+def why_absent() -> str:
+    """Why no kernel can be compiled here, in one line; '' if they can."""
+    try:
+        _version()
+    except EngineError as error:
+        return str(error)
+    return ''
 
 
 def compile_kernels(arch: str, folder: Path | None = None) -> list[Compiled]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections import Counter
 from typing import Any
 
@@ -14,7 +15,10 @@ from trt_perception.runtime.engine import EngineError
 calls: Counter[str] = Counter()
 
 #: After these (CUresult) nothing in the context works any more; it has to be made anew.
-_STICKY = frozenset((46, 214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 999))
+_STICKY = frozenset(
+    (46, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 911, 999)
+)
+_UNKNOWN = 'which this cuda-python is too old to know'
 
 
 class CudaError(EngineError):
@@ -44,7 +48,7 @@ def bindings() -> Any:
     except ImportError as error:
         raise EngineError(
             f'cuda-python is not usable ({one_line(error)}); pip install cuda-bindings of the CUDA'
-            ' release of your driver (JetPack 6: "cuda-bindings==12.*")'
+            ' release of your driver (JetPack 6: "cuda-bindings>=12.9.1,<13")'
         ) from None
     return driver
 
@@ -66,6 +70,11 @@ def call(function: str, *arguments: Any) -> Any:
         raise EngineError(
             f'there is no NVIDIA GPU here, or its driver is not installed ({one_line(error)})'
         ) from None
+    except (KeyError, ValueError) as error:  # as cuda-python's releases tell of a status
+        unknown = re.fullmatch(r'(\d+)(?: is not a valid CUresult)?', str(error))
+        if unknown is None:
+            raise
+        raise CudaError(function, int(unknown[1]), f'CUresult {unknown[1]}', _UNKNOWN) from None
     if status:
         raise _error(function, status)
     return results[0] if len(results) == 1 else tuple(results)

@@ -200,8 +200,10 @@ class Lane:
         try:
             try:
                 self._enqueue(_EXTERNAL)
-            finally:
-                graph = call('cuStreamEndCapture', self._stream)
+            except BaseException:
+                self._end_failed_capture()
+                raise
+            graph = call('cuStreamEndCapture', self._stream)
             try:
                 self._graph = self._graph_scope.graph(graph)
             finally:
@@ -214,6 +216,16 @@ class Lane:
                 'this engine cannot be captured into a CUDA graph and is launched layer by layer,'
                 ' which takes longer: %s', error,
             )  # fmt: skip
+
+    def _end_failed_capture(self) -> None:
+        """Free the stream from a capture that failed; the error stays the one that failed it."""
+        try:
+            graph = call('cuStreamEndCapture', self._stream)
+        except CudaError as error:
+            if error.sticky:
+                raise
+            return  # what has no place in a graph has made all of it void
+        call('cuGraphDestroy', graph)
 
     @property
     def captured(self) -> bool:

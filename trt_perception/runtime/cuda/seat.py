@@ -13,7 +13,7 @@ from trt_perception.runtime.cuda.decoding import Decoding
 from trt_perception.runtime.cuda.device import Scope
 from trt_perception.runtime.cuda.images import Images
 from trt_perception.runtime.cuda.kernels import Kernels
-from trt_perception.runtime.cuda.memory import PinnedArena
+from trt_perception.runtime.cuda.memory import DeviceArena, PinnedArena
 from trt_perception.runtime.cuda.preprocess import preprocess_launch
 from trt_perception.runtime.host.color import to_bgr
 from trt_perception.runtime.pipeline import Result, StageTimes
@@ -26,6 +26,37 @@ class Look(NamedTuple):
     encoding: str
     step: int
     selection: Selection
+
+
+class _PinnedSlot:
+    """Holds the address of the image, which is another one with every frame."""
+
+    def __init__(self, scope: Scope) -> None:
+        arena = PinnedArena(scope, {'source': 8})
+        self._source = arena.view('source', np.uint64, 1)
+        self.address = arena.addresses['source']
+
+    def set(self, image: int) -> None:
+        """Before the kernel is launched that reads it."""
+        self._source[0] = image
+
+
+class _DeviceSlot:
+    """Holds the address of the copy on the device, which hardly ever changes.
+
+    Every block of the kernel reads it: across the bus that would keep the others' work waiting.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self._arena = DeviceArena(scope, {'source': 8})
+        self._image = 0
+        self.address = self._arena.addresses['source']
+
+    def set(self, image: int) -> None:
+        """Before the kernel is launched that reads it; waits where it is another one."""
+        if image != self._image:
+            self._arena.fill('source', np.array([image], np.uint64))
+            self._image = image
 
 
 class Seat:
@@ -58,9 +89,7 @@ class Seat:
         self._decoding = decoding
         self._tables = tables
         self._tensor = tensor
-        slot = PinnedArena(scope, {'source': 8})
-        self._source = slot.view('source', np.uint64, 1)
-        self._slot = slot.addresses['source']
+        self._slot = _DeviceSlot(scope) if uploads else _PinnedSlot(scope)
         self._images = Images(scope, uploads)
         self._placed: tuple[tuple[int, int, Region], Geometry] | None = None
         self._frame: Frame | None = None
@@ -82,7 +111,7 @@ class Seat:
             frame = Frame.from_array(to_bgr(frame), 'bgr8')
         geometry = self._place(frame, selection.region)
         self._frame = frame  # its pixels must stay until the GPU has read them
-        self._source[0] = self._images.reach(frame, geometry, stream)
+        self._slot.set(self._images.reach(frame, geometry, stream))
         self._look = Look(geometry, frame.encoding, frame.step, selection)
         self._arrival = perf_counter_ns() - begun
         return self._look
@@ -96,7 +125,7 @@ class Seat:
             look.geometry,
             look.encoding,
             look.step,
-            source=self._slot,
+            source=self._slot.address,
             tables=self._tables,
             output=self._tensor,
             stamps=self._decoding.stamps,

@@ -19,6 +19,9 @@ from trt_perception.runtime.tensorrt.plan import Plan, made_by
 
 T = TypeVar('T')
 
+#: By the name that a manifest has for it.
+_DLA_CORES = {'dla0': 0, 'dla1': 1}
+
 
 class TensorRtEngine:
     """A network on the GPU; its weights are there once, however many contexts run it.
@@ -39,14 +42,18 @@ class TensorRtEngine:
         except Exception as error:  # pybind11 raises TypeError for a runtime that is None
             why = self._log.why() if self._log.errors else one_line(error)
             raise EngineError(f'{library()} does not start here: {why}') from None
+        self._contexts: list[ExecutionContext] = []
+        self._config = self._kernels = None
+        core = _DLA_CORES.get(plan.manifest.device)
+        if core is not None:  # it is no part of the plan
+            self._runtime.DLA_core = core
         self._engine: Any = self._runtime.deserialize_cuda_engine(plan.data)
         if self._engine is None:
+            self.close()
             raise EngineError(
                 f"engine '{path}', made by {made_by(plan.data)}, does not run with {library()}"
                 f' here: {self._log.why()}; build it on this machine'
             )
-        self._contexts: list[ExecutionContext] = []
-        self._config = self._kernels = None
         try:
             self._config, self._kernels = _shared_kernels(self._engine)
             self.signature = self._read_signature(plan.metadata)
@@ -137,15 +144,17 @@ class ExecutionContext:
         if what != 'create_execution_context' and self._context is None:
             raise EngineError('the engine is closed')
         self._log.errors.clear()
+        here = self._log.here
+        here.clear()
         try:
             result = function()
         except Exception as error:  # pybind11's, of several kinds
             raise EngineError(
                 f"{library()}, engine '{self._path}': {what}: {one_line(error)}"
             ) from None
-        if result is None or result is False or self._log.errors:
+        if result is None or result is False or here:  # what others log is theirs
             raise EngineError(
-                f"{library()}, engine '{self._path}': {what} failed: {self._log.why()}"
+                f"{library()}, engine '{self._path}': {what} failed: {self._log.why(here)}"
             )
         return result
 

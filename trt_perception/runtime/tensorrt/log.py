@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import deque
+from collections.abc import Sequence
 
 from trt_perception.runtime.tensorrt import api as trt
 from trt_perception.runtime.tensorrt.library import library
@@ -23,22 +25,32 @@ class Log(trt.ILogger):
         self.errors: deque[str] = deque(maxlen=_KEPT)
         self.warnings: deque[str] = deque(maxlen=_KEPT)
         self.layers: list[str] = []
+        self._here = threading.local()
+
+    @property
+    def here(self) -> deque[str]:
+        """The last errors that were told on the thread that asks."""
+        errors: deque[str] = self._here.__dict__.setdefault('errors', deque(maxlen=_KEPT))
+        return errors
 
     def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
         """Called by TensorRT, on any thread."""
         if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
-            self.errors.append(' '.join(msg.split()))
+            text = ' '.join(msg.split())
+            self.errors.append(text)
+            self.here.append(text)
         elif severity == trt.ILogger.Severity.WARNING:
             if (text := ' '.join(msg.split())) not in self.warnings:
                 self.warnings.append(text)
         elif msg.startswith('Engine Layer Information:'):
             self.layers = msg.splitlines()[1:]
 
-    def why(self) -> str:
-        """The last errors, in one line."""
-        if not self.errors:
+    def why(self, errors: Sequence[str] = ()) -> str:
+        """The last of these errors, or of all that were told, in one line."""
+        told = list(errors or self.errors)
+        if not told:
             return 'it gave no reason'
-        return '; '.join(_explained(text) for text in list(self.errors)[-3:])
+        return '; '.join(_explained(text) for text in told[-3:])
 
 
 def _explained(text: str) -> str:

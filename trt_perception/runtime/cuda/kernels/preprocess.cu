@@ -178,7 +178,7 @@ static __device__ inline void preprocess(
   bool first = threadIdx.x == 0 && threadIdx.y == 0;
   if (first) {
     if (blockIdx.x == 0 && blockIdx.y == 0) stamps[0] = global_time();
-    image = *picture.source;  // across the bus, often, so once for all threads
+    image = *picture.source;  // once for all threads: it can lie across the bus
   }
   if (threadIdx.y == 1)
     columns[threadIdx.x] = column_tap(x - place.left, place.region_width, place.width);
