@@ -22,6 +22,12 @@ from trt_perception.ros.domain import free_domain
 from trt_perception.ros.fastdds import profile_environment
 
 
+def arguments(values: dict[str, Any]) -> list[str]:
+    """A node's parameters on its command line; quoted: a folder may be called 2024."""
+    given = [f'{name}:={json.dumps(value)}' for name, value in values.items()]
+    return ['--ros-args', *(word for pair in given for word in ('-p', pair))]
+
+
 def measure(
     model: Path, labels: str, recording: Path, rate: float, seconds: float, threads: int
 ) -> dict[str, Any]:
@@ -36,13 +42,13 @@ def measure(
     children = []
     counted: list[tuple[float, int]] = []
 
-    def ignore(name: str, line: str) -> None:
+    def ignore(line: str) -> None:
         """Let a child's lines pass; the last are kept in case it dies."""
 
     with Listener() as listener:
         try:
             for name, (environment, values) in plan.items():
-                children.append(Child(name, values, {}, environment, ignore))
+                children.append(Child(name, arguments(values), environment, ignore))
             heard = listener.status
             # The first second warms caches and discovery up.
             while len(counted) < 3 or counted[-1][0] - counted[1][0] < seconds:

@@ -17,9 +17,13 @@ from world import World, values
 #: Its nodes. Each takes keyword arguments only, as components do.
 HELLO = '''
 import os, sys, time
+import rclpy
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 class Talker(Node):
     """Says the values of its parameters, again and again."""
@@ -41,10 +45,10 @@ class Raises(Talker):
     """Raises in a timer when it is told to."""
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.create_subscription(String, 'end', self.end, 10)
+        self.create_subscription(String, 'end', self.end, LATCHED)
     def end(self, message):
         self.create_timer(0.0, {'raise': self.fail, 'exit': self.leave, 'finish': self.finish,
-                                'hang': self.hang}[message.data])
+                                'hang': self.hang, 'shutdown': rclpy.shutdown}[message.data])
     def fail(self):
         raise ValueError('no more words')
     def leave(self):

@@ -21,7 +21,7 @@ from components import Container, write_package
 from processes import TIMEOUT
 from std_msgs.msg import String
 from videos import write_video
-from world import World
+from world import LATEST, World
 
 from trt_perception.ros.graph import GraphError, read_graph
 
@@ -199,6 +199,16 @@ def test_a_mistake_ends_it_with_one_line(run: Any, text: str, words: str) -> Non
     assert code == 2 and line.startswith('error: ') and words in line
 
 
+@pytest.mark.parametrize(
+    'wrong', [['--ros-args', '--params-file', 'absent.yaml'], ['--ros-args', '-r', '__node:=a-b']]
+)
+def test_wrong_ros_arguments_end_it_with_one_line(run: Any, wrong: list[str]) -> None:
+    code, said = run('components: [{plugin: hello::Talker}]', *wrong).ended()
+    assert code == 2, said
+    assert sum(line.startswith('error: ') for line in said.splitlines()) == 1
+    assert 'Traceback' not in said
+
+
 def test_it_ends_when_all_have_ended(run: Any, tmp_path: Path) -> None:
     """With a recording of all that was played; the paths are relative to the file."""
     write_video(tmp_path / 'drive.mp4', 10)
@@ -218,10 +228,9 @@ def test_one_that_fails_is_in_the_exit_code(run: Any, world: World) -> None:
     container = run(
         'components:\n- plugin: hello::Raises\n  name: raiser\n- plugin: hello::Talker\n'
     )
-    end = world.node.create_publisher(String, 'end', 10)
+    end = world.node.create_publisher(String, 'end', LATEST)
     words = world.subscribe(String, 'words')
     container.until_says('/talker', 'running')
-    world.until(end.get_subscription_count, 'it listens')
     end.publish(String(data='raise'))
     container.until_says('/raiser', 'ValueError')
     already = len(words)
@@ -229,6 +238,16 @@ def test_one_that_fails_is_in_the_exit_code(run: Any, world: World) -> None:
     code, said = container.end()
     assert code == 1
     assert 'in fail' in said  # where, for who has to mend it
+
+
+def test_one_that_shuts_ros_down_ends_all_and_is_blamed(run: Any, world: World) -> None:
+    container = run('components: [{plugin: hello::Raises, name: raiser}, {plugin: hello::Staged}]')
+    end = world.node.create_publisher(String, 'end', LATEST)
+    container.until_says('/staged', 'running')
+    end.publish(String(data='shutdown'))
+    code, said = container.ended()
+    assert code == 1
+    assert 'error: a component has called rclpy.shutdown(), which ends all' in said
 
 
 def test_help() -> None:

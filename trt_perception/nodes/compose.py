@@ -12,10 +12,9 @@ from pathlib import Path
 
 from rclpy.utilities import remove_ros_args
 
-from trt_perception.core import PerceptionError
 from trt_perception.core.files import user_path
 from trt_perception.nodes.container import ContainerNode
-from trt_perception.nodes.main import Stop, begin
+from trt_perception.nodes.main import Stop, attempt, begin
 from trt_perception.ros.components import ComponentError, Maker, Wanted
 from trt_perception.ros.executor import GuardedExecutor
 from trt_perception.ros.graph import read_graph
@@ -63,19 +62,15 @@ def run_container(name: str, stop: Stop, threads: int) -> int:
     Returns:
         The process's exit code.
     """
-    path = _arguments(name)
-    try:
-        wanted = read_graph(path) if path else []
-        for one in wanted:
-            Maker(one)  # before any of them begins
-    except PerceptionError as error:
-        print(f'error: {error}', file=sys.stderr)
+    graph_file = attempt(lambda: _read(name))
+    if graph_file is None:
         return 2
     if stop.requested:
         return 0
     node = begin(lambda: ContainerNode(threads))
-    if not isinstance(node, ContainerNode):
+    if node is None:
         return 2
+    path, wanted = graph_file
     if path:
         os.chdir(path.parent)  # whichever of the parameters are paths
     executor = GuardedExecutor(node.context, _REQUESTS)
@@ -137,8 +132,12 @@ class _Graph:
             self._node.get_logger().info('all is up')
 
 
-def _arguments(name: str) -> Path | None:
-    """The file that is given."""
+def _read(name: str) -> tuple[Path | None, list[Wanted]]:
+    """The file that is given, and its components, of which every one is there.
+
+    Raises:
+        PerceptionError: a mistake in it.
+    """
     parser = argparse.ArgumentParser(
         name,
         description=_DESCRIPTION,
@@ -147,4 +146,10 @@ def _arguments(name: str) -> Path | None:
     )
     parser.add_argument('--config', type=Path, metavar='FILE', help='graph of components to run')
     config: Path | None = parser.parse_args(remove_ros_args(sys.argv)[1:]).config
-    return config and user_path(config).absolute()
+    if config is None:
+        return None, []
+    path = user_path(config).absolute()
+    wanted = read_graph(path)
+    for one in wanted:
+        Maker(one)
+    return path, wanted

@@ -164,6 +164,8 @@ class ContainerNode(Node):
         return response
 
     def _report(self) -> None:
+        if not self.context.ok():
+            return
         with self._lock:
             values = {str(c): c.told for c in self.components()} | self._not_loaded
             bad = [f'{c}: {c.told}' for c in self.components() if not c.well]

@@ -12,10 +12,13 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rclpy.node import Node
+
+T = TypeVar('T')
+NodeT = TypeVar('NodeT', bound='Node')
 
 
 class Stop:
@@ -52,19 +55,16 @@ def run(make_node: Callable[[], Node], stop: Stop) -> int:
         stop.ignore()
 
 
-def begin(make_node: Callable[[], Node]) -> Node | None:
-    """Start ROS and make a node; a user's mistake is printed in one line and gives None."""
-    import rclpy
+def attempt(work: Callable[[], T]) -> T | None:
+    """What it gives; a user's mistake is printed in one line and gives None."""
     from rclpy.exceptions import NameValidationException
     from rclpy.impl.implementation_singleton import rclpy_implementation
-    from rclpy.signals import SignalHandlerOptions
 
     from trt_perception.core import PerceptionError
     from trt_perception.core.errors import one_line
 
     try:
-        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
-        return make_node()
+        return work()
     except (
         PerceptionError,
         NameValidationException,
@@ -74,8 +74,22 @@ def begin(make_node: Callable[[], Node]) -> Node | None:
         ValueError,
     ) as error:
         print(f'error: {one_line(error)}', file=sys.stderr)
-        rclpy.try_shutdown()
         return None
+
+
+def begin(make_node: Callable[[], NodeT]) -> NodeT | None:
+    """Start ROS and make a node, as an `attempt`."""
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    def start() -> NodeT:
+        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+        return make_node()
+
+    node = attempt(start)
+    if node is None:
+        rclpy.try_shutdown()
+    return node
 
 
 def _spin(make_node: Callable[[], Node], stop: Stop) -> int:
@@ -85,9 +99,13 @@ def _spin(make_node: Callable[[], Node], stop: Stop) -> int:
 
     if stop.requested:
         return 0
-    for argument in remove_ros_args(sys.argv)[1:]:
-        print(f"warning: '{argument}' has no effect; --ros-args goes before", file=sys.stderr)
-    node = begin(make_node)
+
+    def make() -> Node:
+        for argument in remove_ros_args(sys.argv)[1:]:
+            print(f"warning: '{argument}' has no effect; --ros-args goes before", file=sys.stderr)
+        return make_node()
+
+    node = begin(make)
     if node is None:
         return 2
     executor = SingleThreadedExecutor()

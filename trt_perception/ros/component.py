@@ -116,7 +116,10 @@ class Component:
         try:
             node = self._make()
             if node is not None:
-                self._run(node)
+                try:
+                    self._run(node)
+                except BaseException as error:
+                    self._fail('its thread', error)
                 self._end(node)
         finally:
             self._started.set()
@@ -137,7 +140,7 @@ class Component:
         return None
 
     def _run(self, node: Node) -> None:
-        self._bring_up = self._bring_up and _is_managed_here(node)
+        self._bring_up = self._bring_up and _is_managed_here(node) and not self._executor.over
         if self._bring_up and not (self._go(node, 'configure') and self._go(node, 'activate')):
             return
         self._become(RUNNING)
@@ -182,18 +185,18 @@ class Component:
             self._become(FINISHED)
 
     def _fail(self, where: str, error: BaseException) -> None:
-        if self.state == FAILED:
-            return
         if isinstance(error, PerceptionError):
-            self.problem = str(error)
+            problem = str(error)
         elif isinstance(error, SystemExit):
-            self.problem = f'{where} called sys.exit({"" if error.code is None else error.code})'
+            problem = f'{where} called sys.exit({"" if error.code is None else error.code})'
         else:
-            self.problem = f'{where} raised {type(error).__name__}: {one_line(error)}'
-        self._logger.error(f'{self}: {self.problem}')
+            problem = f'{where} raised {type(error).__name__}: {one_line(error)}'
+        self._logger.error(f'{self}: {problem}')
         if not isinstance(error, (PerceptionError, SystemExit)):
             self._logger.error(''.join(traceback.format_exception(error)).rstrip())
-        self._become(FAILED)
+        if self.state != FAILED:  # what came first is the cause
+            self.problem = problem
+            self._become(FAILED)
 
     def _become(self, state: str) -> None:
         self.state = state

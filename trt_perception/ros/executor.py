@@ -45,6 +45,8 @@ class GuardedExecutor(Executor):
         super().__init__(context=context)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._stopping = threading.Event()
+        self._lock = threading.Lock()  # rclpy's shutdown takes away what its wake triggers
+        self._finished = False
         self.failure: BaseException | None = None
 
     @property
@@ -55,7 +57,9 @@ class GuardedExecutor(Executor):
     def stop(self) -> None:
         """Make `over` true, from any thread."""
         self._stopping.set()
-        self.wake()
+        with self._lock:
+            if not self._finished:
+                self.wake()
 
     def spin_once(self, timeout_sec: float | None = PERIOD) -> None:
         """Run a callback, or begin to; returns sooner once it is `over`."""
@@ -70,6 +74,8 @@ class GuardedExecutor(Executor):
             self._pool.shutdown()
         for node in self.get_nodes():
             self.remove_node(node)
+        with self._lock:
+            self._finished = True
         self.shutdown()
 
     def _once(self, timeout_sec: float | None, last: bool = False) -> bool:
