@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from time import perf_counter, perf_counter_ns
@@ -117,6 +118,12 @@ class InferenceWorker:
             thread.join()
 
     @property
+    def waiting(self) -> int:
+        """How many frames wait."""
+        with self._condition:
+            return self._scheduler.waiting
+
+    @property
     def busy(self) -> bool:
         """Whether a thread runs."""
         return any(thread.is_alive() for thread in self._threads)
@@ -145,14 +152,14 @@ class InferenceWorker:
                 self._process(device, replica, taken)
             del taken  # a frame lives no longer than it is looked at
             for old in idle:
-                old.pipeline.close()
+                old.close()
         with self._condition:
             device.threads -= 1
             last = not device.threads
         if last:
             for old in (*device.retired, device.replica):
                 if old is not None:
-                    old.pipeline.close()
+                    old.close()
 
     def _take(self, replica: _Replica | None) -> list[_Waiting]:
         if replica is None or not replica.free:
@@ -357,6 +364,13 @@ class _Replica:
                 if getattr(error, 'sticky', False):
                     return [error] * len(wishes)
         return [self._one(frame, selection) for frame, selection in wishes]
+
+    def close(self) -> None:
+        """Free the pipeline; one that fails in that, as after its device is lost, is let be."""
+        try:
+            self.pipeline.close()
+        except Exception as error:
+            logging.getLogger(__name__).warning('a pipeline was not freed: %s', one_line(error))
 
     def _one(self, frame: Frame, selection: Selection) -> Result | Exception:
         try:
