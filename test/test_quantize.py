@@ -239,7 +239,6 @@ def resumed(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         'choose frames',
         'observe',
         'sensitivity',
-        'mix',
         'draw the curve',
     ],
 )

@@ -19,7 +19,7 @@ pytest.importorskip('rclpy')
 from processes import SHM, TIMEOUT, orphans, parameters, start, watch
 from world import Camera, World, picture
 
-MOMENTS = 24
+MOMENTS = 16
 
 
 @pytest.fixture
