@@ -116,7 +116,8 @@ def test_the_demo_builds_before_it_begins(given: list[str], gpu: FakeGpu, tmp_pa
     add_parser(parser.add_subparsers())
     command = ['demo', '--model', 'm.onnx', '--input', '.', '--precision', 'fp32']
     plan = _check(parser.parse_args(command))
-    detector = plan.parameters['detector']
+    nodes = {node['plugin']: node['parameters'] for node in plan.graph['components']}
+    detector = nodes['trt_perception::DetectorNode']
     assert (detector['backend'], detector['precision']) == ('auto', 'fp32')
     (entry,) = EngineCache().entries()
     assert entry.manifest is not None and entry.manifest.precision == 'fp32'

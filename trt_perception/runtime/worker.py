@@ -157,9 +157,9 @@ class InferenceWorker:
             device.threads -= 1
             last = not device.threads
         if last:
-            for old in (*device.retired, device.replica):
-                if old is not None:
-                    old.close()
+            for left in (*device.retired, device.replica):
+                if left is not None:
+                    left.close()
 
     def _take(self, replica: _Replica | None) -> list[_Waiting]:
         if replica is None or not replica.free:
@@ -174,7 +174,7 @@ class InferenceWorker:
         seconds = (perf_counter_ns() - started) / 1e9
         with self._condition:
             replica.runs -= 1
-            broken = next((o for o in outcomes if _takes_out(o)), None)
+            broken = next((o for o in outcomes if isinstance(o, Exception) and _takes_out(o)), None)
             if broken is None:
                 replica.learn(len(taken), seconds)
                 self._scheduler.served((device.name, id(replica)), seconds, len(taken))
@@ -199,7 +199,7 @@ class InferenceWorker:
         kept = self._scheduler.put_back(waiting.camera.name, once_more, waiting.job.received / 1e9)
         return 'again' if kept else 'overtaken'
 
-    def _take_out(self, device: _Device, replica: _Replica, error: object) -> None:
+    def _take_out(self, device: _Device, replica: _Replica, error: Exception) -> None:
         device.replica = None
         device.retired.append(replica)
         self.lost = {**self.lost, device.name: one_line(error)}
