@@ -214,7 +214,9 @@ def _shared_kernels(engine: Any) -> tuple[Any, Any]:
     if not library().is_rtx:
         return None, None
     config = engine.create_runtime_config()
-    kernels = config.create_runtime_cache()
+    kernels = None if config is None else config.create_runtime_cache()
+    if kernels is None:  # then each context compiles its own
+        return None, None
     config.set_runtime_cache(kernels)
     return config, kernels
 
