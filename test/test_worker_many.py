@@ -165,6 +165,26 @@ def test_the_last_device_that_fails_says_so_of_its_frame(worker):
     assert heard.next() == 'unserved 2'
 
 
+def test_what_waits_when_the_last_device_fails_is_counted_and_not_seen_later(worker):
+    only = Stepped()
+    worker.run_on('gpu', only)
+    front, of_front = listening(worker, 'front')
+    rear, of_rear = listening(worker, 'rear')
+    front.submit(frame(1))
+    assert only.begun() == 1
+    front.submit(frame(2))
+    rear.submit(frame(11))
+    only.end(LostError('lost'))
+    assert [of_front.next(), of_front.next()] == ['error 1', 'unserved 2']
+    assert of_rear.next() == 'unserved 11'
+    later = Stepped()
+    worker.run_on('gpu', later)
+    front.submit(frame(3))
+    assert later.begun() == 3
+    later.end()
+    assert of_front.next() == 'result 3'
+
+
 def test_a_frame_that_fails_everywhere_is_not_tried_for_ever(worker):
     devices = [Stepped(), Stepped(), Stepped()]
     for number, pipeline in enumerate(devices):

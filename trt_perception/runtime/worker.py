@@ -47,7 +47,7 @@ class Listener(Protocol):
         """The camera was paused before its result could be used. On either thread."""
 
     def on_unserved(self, job: Job) -> None:
-        """There is no pipeline yet, or none any more. On the thread that submits."""
+        """There is no pipeline yet, or none any more. On the thread that submits, or a worker's."""
 
 
 class InferenceWorker:
@@ -124,6 +124,12 @@ class InferenceWorker:
             return self._scheduler.waiting
 
     @property
+    def serves(self) -> bool:
+        """Whether there is a pipeline, on whatever device."""
+        with self._condition:
+            return self._has_pipeline()
+
+    @property
     def busy(self) -> bool:
         """Whether a thread runs."""
         return any(thread.is_alive() for thread in self._threads)
@@ -181,6 +187,8 @@ class InferenceWorker:
             elif device.replica is replica:
                 self._take_out(device, replica, broken)
             fates = [self._fate(*each) for each in zip(taken, outcomes, strict=True)]
+            # A device that comes back much later must not begin with what is old by then.
+            left = [] if self._has_pipeline() else self._withdraw_all()
             if device.retired or 'again' in fates:
                 self._condition.notify_all()
         for waiting, job, outcome, fate in zip(taken, jobs, outcomes, fates, strict=True):
@@ -188,10 +196,19 @@ class InferenceWorker:
                 waiting.camera.listener.on_dropped(job)
             elif fate == 'told':
                 waiting.camera.report(waiting, job, outcome)
+        for waiting in left:
+            waiting.camera.listener.on_unserved(waiting.job)
+
+    def _has_pipeline(self) -> bool:
+        return any(device.replica is not None for device in self._devices.values())
+
+    def _withdraw_all(self) -> list[_Waiting]:
+        slots = [self._scheduler.withdraw(camera.name) for camera in self._cameras]
+        return [waiting for waiting in slots if waiting is not None]
 
     def _fate(self, waiting: _Waiting, outcome: Result | Exception) -> str:
         """Whether a frame is told of, or looked at again where the device is to blame."""
-        elsewhere = any(device.replica is not None for device in self._devices.values())
+        elsewhere = self._has_pipeline()
         blameless = not waiting.again and waiting.epoch == waiting.camera.epoch
         if not (_takes_out(outcome) and elsewhere and blameless) or self._closing:
             return 'told'
@@ -257,7 +274,7 @@ class Camera:
         overtaken = None
         with worker._condition:
             accepting = self._accepting and not worker._closing
-            served = any(device.replica is not None for device in worker._devices.values())
+            served = worker._has_pipeline()
             if accepting and served:
                 self._count += 1
                 waiting = _Waiting(self, job, self._count, self.epoch)
