@@ -12,7 +12,7 @@ from test_worker import EVERYTHING, TIMEOUT, Heard, Stepped, frame
 from trt_perception.core import Detections, Frame, Selection
 from trt_perception.runtime.engine import EngineError
 from trt_perception.runtime.pipeline import Result, StageTimes
-from trt_perception.runtime.worker import InferenceWorker
+from trt_perception.runtime.worker import InferenceWorker, _Replica
 
 
 class LostError(EngineError):
@@ -205,6 +205,30 @@ def test_a_frame_that_fails_by_itself_costs_no_device(worker):
     pipeline.end(EngineError('refused'))
     assert heard.next() == 'error 1'
     assert worker.lost == {}
+
+
+def test_one_slow_look_at_several_is_not_for_ever():
+    replica = _Replica(Together())
+    replica.learn(1, 0.010)
+    assert replica.worth_together(2) == 2
+    replica.learn(2, 0.100)  # something else was in the way
+    assert replica.worth_together(2) == 1
+    tried = 0
+    for _ in range(2000):
+        frames = replica.worth_together(2)
+        tried += frames == 2
+        replica.learn(frames, 0.010 if frames == 1 else 0.012)
+    assert tried > 500
+
+    slow = _Replica(Together())
+    slow.learn(1, 0.010)
+    slow.learn(2, 0.100)
+    tried = 0
+    for _ in range(1000):
+        frames = slow.worth_together(2)
+        tried += frames == 2
+        slow.learn(frames, 0.010 if frames == 1 else 0.100)
+    assert tried < 20
 
 
 def test_frames_that_wait_are_looked_at_together_where_that_is_faster(worker):

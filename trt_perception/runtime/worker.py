@@ -16,6 +16,8 @@ from trt_perception.runtime.schedule import Scheduler
 
 #: Of a new measurement in what a look at so many frames usually takes.
 _NEWS = 0.2
+#: Of what a look at several is known to take, forgotten each time that it is not worth it.
+_FORGOTTEN = 0.002
 
 
 class Job(NamedTuple):
@@ -360,13 +362,17 @@ class _Replica:
         """How many of so many frames to look at together.
 
         One after the other, the last of n is done after n looks at one, and they are done after
-        (n + 1) / 2 of them on average; together all are done after one look at n.
+        (n + 1) / 2 of them on average; together all are done after one look at n. What was too slow
+        is tried again much later: it may have been the first, or something else was in the way.
         """
         most = min(waiting, self.batch)
         one, many = self._seconds.get(1), self._seconds.get(most)
         if most < 2 or one is None or many is None:
             return 1 if one is None else max(most, 1)  # once, to know it
-        return most if many < one * (most + 1) / 2 else 1
+        if many < one * (most + 1) / 2:
+            return most
+        self._seconds[most] = many * (1 - _FORGOTTEN)
+        return 1
 
     def learn(self, frames: int, seconds: float) -> None:
         known = self._seconds.get(frames, seconds)
