@@ -225,3 +225,19 @@ def test_slots() -> None:
     assert scheduler.service_time == 1.0
     scheduler.retire('dla')
     assert scheduler.service_time == 0.5
+
+
+def test_a_camera_that_comes_back_is_not_taken_for_a_slow_one() -> None:
+    scheduler: Scheduler[str] = Scheduler()
+    for camera in ('front', 'rear'):
+        scheduler.add(camera)
+    scheduler.served('gpu', 0.05)
+    for number in range(30):
+        for camera in ('front', 'rear'):
+            scheduler.offer(camera, camera, number / 30)
+            scheduler.withdraw(camera)
+    # An hour later; the two want three times what can be done.
+    for number in range(5):
+        for camera in ('front', 'rear'):
+            scheduler.offer(camera, camera, 3600 + number / 30)
+    assert scheduler.demand(3600 + 4 / 30) > 2

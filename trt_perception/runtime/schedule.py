@@ -16,6 +16,8 @@ CREDIT = 8.0
 WAITS_ABOVE = 2.0
 #: Of a new measurement of an interval or a service time in the mean.
 _NEWS = 0.1
+#: Mean intervals that one interval counts for, at most: a camera that comes back after an hour.
+_LONGEST = 4.0
 
 
 class _Camera(Generic[T]):
@@ -85,8 +87,11 @@ class Scheduler(Generic[T]):
         slot = self._cameras[camera]
         if now > slot.last > -math.inf:
             news = now - slot.last
-            known = slot.interval < math.inf
-            slot.interval = slot.interval + _NEWS * (news - slot.interval) if known else news
+            if slot.interval < math.inf:  # silence is not slowness: it counts for a little
+                news = min(news, _LONGEST * slot.interval)
+                slot.interval += _NEWS * (news - slot.interval)
+            else:
+                slot.interval = news
         slot.last = self._last_arrival = now
         # What a quiet camera has not used it cannot claim later, but for a little.
         slot.tag = max(slot.tag, self._virtual_time - CREDIT / slot.weight)
