@@ -141,6 +141,7 @@ def test_a_camera_that_is_not_there_is_its_own_matter(world: World, model: Path)
         (['front left'], "cameras: 'front left' cannot be the name"),
         (['2nd'], 'cannot be the name'),
         (['model'], 'and no name of a parameter'),
+        (['inference'], 'cannot be the name'),
         (['a__b'], 'single underscores'),
     ],
 )
