@@ -27,6 +27,7 @@ from trt_perception.build.engine import store
 from trt_perception.build.engine.cache import EngineCache
 from trt_perception.build.engine.make import identify, make_engine
 from trt_perception.build.engine.serving import Wish, request_for
+from trt_perception.ros.diagnostics import Verdict
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -244,3 +245,5 @@ def test_devices_share_the_work_and_one_that_fails_is_taken_out(
     assert robot.until_counted(received=10)['failed'] == 1
     status = robot.until_says(lambda s: s.level == ERROR)
     assert 'out of use' in status.message
+    # gpu2 is not out of use, but runs nothing either.
+    assert robot.node._detection.judge(Verdict(OK, 'active')).level == ERROR

@@ -129,7 +129,7 @@ class Detection:
         if not lost:
             return verdict
         device, why = next(iter(lost.items()))
-        level = WARN if len(lost) < len(self.replicas.backends) else ERROR
+        level = WARN if self._worker.serves else ERROR
         return Verdict(max(level, verdict.level), f'device {device} is out of use: {why}')
 
     def values(self) -> dict[str, object]:
