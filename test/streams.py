@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -98,12 +99,10 @@ class WebCamera:
                 self.send_response(200)
                 self.send_header('Content-Type', 'multipart/x-mixed-replace; boundary=frame')
                 self.end_headers()
-                try:
+                with contextlib.suppress(OSError):  # whoever looked has gone
                     for jpeg in camera.images():
                         head = f'Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n'
                         self.wfile.write(b'--frame\r\n' + head.encode() + jpeg + b'\r\n')
-                except OSError:
-                    pass  # whoever looked has gone
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

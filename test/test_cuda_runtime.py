@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from trt_perception.core import Frame, ModelSpec, Region, place
 from trt_perception.core.errors import PerceptionError
-from trt_perception.runtime.cuda import device as device_module
 from trt_perception.runtime.cuda import driver, pause
 from trt_perception.runtime.cuda.device import CudaDevice, why_absent
 from trt_perception.runtime.cuda.driver import CudaError, call
@@ -27,12 +26,11 @@ from trt_perception.runtime.cuda.pause import Pause
 from trt_perception.runtime.cuda.preprocess import rows_read, strides_read
 from trt_perception.runtime.engine import EngineError
 
+pytest_plugins = ['cuda_pipelines']
+
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    fake = Driver()
-    monkeypatch.setattr(driver, 'bindings', lambda: fake)
-    monkeypatch.setattr(device_module, '_current', SimpleNamespace())
+def gpu(fake: Driver) -> Driver:
     return fake
 
 

@@ -161,3 +161,16 @@ def test_names_of_devices() -> None:
         read('gpu', '0')
     with pytest.raises(ParameterError, match="devices: 'tpu' is not one of"):
         read('tpu')
+
+
+def test_the_cameras_change_when_the_detector_is_configured(world: World, model: Path) -> None:
+    surround = Surround(world, model, **{'left.score_threshold': 0.5})
+    node = surround.node
+    assert surround.set(cameras=['left', 'mast']) == ''
+    assert not node.has_parameter('mast.priority')
+    for change in ('deactivate', 'cleanup', 'configure', 'activate'):
+        world.until(getattr(node, f'trigger_{change}'), change)
+    assert not node.has_parameter('front.priority')
+    assert node.get_parameter('mast.priority').value == 1.0
+    assert node.get_parameter('left.score_threshold').value == 0.5
+    assert classes(surround.answer('left', picture(1))) == ['car']

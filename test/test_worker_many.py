@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 from test_worker import EVERYTHING, TIMEOUT, Heard, Stepped, frame
 
-from trt_perception.core import Detections, Frame, Selection
+from trt_perception.core import Detections, Frame, FrameError, Selection
 from trt_perception.runtime.engine import EngineError
 from trt_perception.runtime.pipeline import Result, StageTimes
-from trt_perception.runtime.worker import InferenceWorker, _Replica
+from trt_perception.runtime.worker import FAILURES, InferenceWorker, _Replica
 
 
 class LostError(EngineError):
@@ -245,3 +245,37 @@ def test_frames_that_wait_are_looked_at_together_where_that_is_faster(worker):
     assert pipeline.looks == [[1, 2]]
     for number, (_, heard) in enumerate(cameras):
         assert heard.results[number].times.decode == number  # its own, not its neighbour's
+
+
+def test_a_device_that_fails_with_frame_after_frame_is_left_to_the_others(worker):
+    bad, good = Stepped(), Stepped()
+    worker.run_on('gpu1', bad)
+    front, heard = listening(worker)
+    wrong = [EngineError('execute_async_v3 failed')] * (FAILURES - 1)
+    for number, error in enumerate([*wrong, None, *wrong, FrameError('decode', 'no image')]):
+        front.submit(frame(number))
+        assert bad.begun() == number
+        bad.end(error)
+        assert heard.next().endswith(f' {number}')
+    assert worker.lost == {}  # it worked between, and the last one was the frame's own fault
+    front.submit(frame(20))
+    assert bad.begun() == 20
+    worker.run_on('gpu', good)
+    bad.end(EngineError('execute_async_v3 failed'))
+    assert heard.next() == 'error 20'
+    assert worker.lost == {'gpu1': 'execute_async_v3 failed'}
+    front.submit(frame(21))
+    assert good.begun() == 21
+    good.end()
+    assert heard.next() == 'result 21'
+
+
+def test_the_only_device_is_tried_again_and_again(worker):
+    only = Stepped()
+    worker.run_on('gpu', only)
+    front, heard = listening(worker)
+    for number in range(FAILURES + 2):
+        front.submit(frame(number))
+        only.end(EngineError('refused'))
+        assert heard.next() == f'error {number}'
+    assert worker.lost == {}

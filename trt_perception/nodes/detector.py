@@ -78,6 +78,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self._diagnostics: dict[str, DiagnosticPublisher] = {}
         self._table: list[parameters.Parameter] = []
         self._declare_cameras()
+        parameters.tell_unknown(self, self._table)
         values = parameters.values(self, self._table)
         selections(values, self._monitors, None)
         devices_of(values)
@@ -188,18 +189,17 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             self.trigger_activate()
 
     def _declare_cameras(self) -> None:
-        """Declare the parameters of the cameras that are named now."""
+        """Declare the parameters of the cameras that are named now, and no others any more."""
         general = parameters.values(self, DETECTOR)
         cameras = cameras_of(general)
-        tables = {camera: camera_table(camera, general) for camera in cameras}
-        for table in tables.values():
-            parameters.declare(
-                self, [p for p in table if not self.has_parameter(p.name)], more=True
-            )
-        self._table = [*DETECTOR, *(p for table in tables.values() for p in table)]
-        parameters.tell_unknown(self, self._table)
+        table = [p for camera in cameras for p in camera_table(camera, general)]
+        present, kept = self._table[len(DETECTOR) :], self._monitors
+        self._table, self._monitors = [*DETECTOR], {}  # for those who set meanwhile: rclpy is one
+        for gone in {p.name for p in present} - {p.name for p in table}:
+            self.undeclare_parameter(gone)
+        parameters.declare(self, [p for p in table if not self.has_parameter(p.name)], more=True)
         logger = self.get_logger()
-        kept = self._monitors
+        self._table = [*DETECTOR, *table]
         self._monitors = {
             camera: kept.get(camera)
             or StreamMonitor(logger.get_child(camera) if camera else logger)
@@ -260,7 +260,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
 
     def _refuse_general(self, proposed: list[Parameter[Any]]) -> None:
         """Several cameras have begun with the detector's own values, and do not follow them."""
-        camera = next(iter(self._monitors))
+        camera = next(iter(self._monitors), '')
         for parameter in proposed if camera else ():
             if parameter.name in OF_A_CAMERA:
                 raise ParameterError(

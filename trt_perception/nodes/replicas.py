@@ -38,16 +38,18 @@ class Replicas:
         self.absent: dict[str, str] = {}  # device: why it is left out
         first: PerceptionError | None = None
         for device in devices:
-            wanted = replace(wish, device=device)
+            # One processor, one model on it meanwhile: the others wait for their engines.
+            wanted = replace(wish, device=device, fallback=wish.fallback and not self.backends)
             try:
-                if self.backends and not choose(wanted).tensorrt:
-                    raise PerceptionError(
-                        f'the processor is in use already: {choose(wanted).reason}'
-                    )
+                if self.backends and not (choice := choose(wanted)).tensorrt:
+                    raise PerceptionError(f'the processor is in use already: {choice.reason}')
                 self.backends[device] = Backend(node, clock, wanted)
             except PerceptionError as error:
                 first = first or error
                 self.absent[device] = str(error)
+            except BaseException:
+                self.close()
+                raise
         if not self.backends:
             assert first is not None
             raise first

@@ -59,11 +59,11 @@ class Scheduler(Generic[T]):
     Goyal, 1996, which needs to know no speeds); the deadline decides between equals. Of cameras
     that are about even the *fresh* frames are taken, those no older than a service time, and
     beyond a demand of 2 an old one is left for a fresh one to come, for two service times after the
-    last arrival at most. So a frame is published less than two service times after it came,
-    with two exceptions: no camera sent anything for two service times, or a camera has fallen
-    behind by `CREDIT` frames because all of them send at the same moments (no order can then keep
-    shares and ages both); its frame is then older, but never older than its camera's interval when
-    it is taken.
+    last arrival at most. Cameras that send evenly spaced, each in its turn, so have their frames
+    published less than two service times after they came. Where they send in bunches, or all at the
+    same moments, no order can keep shares, ages and the runners busy: then a camera that has fallen
+    behind by `CREDIT` frames goes first, with a frame that is older, though never older than its
+    camera's interval when it is taken.
 
     Nobody starves: whoever waits is behind everybody else after at most ``CREDIT + 1`` frames of
     each other camera, by their priorities, and then goes first.
@@ -130,12 +130,17 @@ class Scheduler(Generic[T]):
         thing, slot.thing = slot.thing, None
         return thing
 
-    def served(self, runner: Hashable, seconds: float, frames: int = 1) -> None:
-        """A runner took so long for one look at so many frames."""
-        whole, each = self._service.get(runner, (seconds, seconds / frames))
+    def served(self, runner: Hashable, seconds: float, frames: int = 1, beside: int = 1) -> None:
+        """A runner took so long for one look at so many frames.
+
+        Args:
+            beside: looks that it had under way at a time, this one included.
+        """
+        one = seconds / frames / beside
+        whole, each = self._service.get(runner, (seconds, one))
         self._service[runner] = (
             whole + _NEWS * (seconds - whole),
-            each + _NEWS * (seconds / frames - each),
+            each + _NEWS * (one - each),
         )
 
     def retire(self, runner: Hashable) -> None:

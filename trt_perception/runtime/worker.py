@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from time import perf_counter, perf_counter_ns
 from typing import NamedTuple, Protocol
 
-from trt_perception.core import Frame, Selection
+from trt_perception.core import Frame, FrameError, Selection
 from trt_perception.core.errors import one_line
 from trt_perception.runtime.pipeline import AnyPipeline, Result
 from trt_perception.runtime.schedule import Scheduler
 
+#: Frames one after another that a device fails with, until it is left to the others.
+FAILURES = 5
 #: Of a new measurement in what a look at so many frames usually takes.
 _NEWS = 0.2
 #: Of what a look at several is known to take, forgotten each time that it is not worth it.
@@ -181,11 +183,12 @@ class InferenceWorker:
         outcomes = replica.look([(w.job.frame, w.camera.selection) for w in taken])
         seconds = (perf_counter_ns() - started) / 1e9
         with self._condition:
-            replica.runs -= 1
-            broken = next((o for o in outcomes if isinstance(o, Exception) and _takes_out(o)), None)
+            beside, replica.runs = replica.runs, replica.runs - 1
+            broken = replica.judge(outcomes, others=self._has_pipeline(beside_of=device))
             if broken is None:
                 replica.learn(len(taken), seconds)
-                self._scheduler.served((device.name, id(replica)), seconds, len(taken))
+                runner = device.name, id(replica)
+                self._scheduler.served(runner, seconds, len(taken), beside)
             elif device.replica is replica:
                 self._take_out(device, replica, broken)
             fates = [self._fate(*each) for each in zip(taken, outcomes, strict=True)]
@@ -201,8 +204,9 @@ class InferenceWorker:
         for waiting in left:
             waiting.camera.listener.on_unserved(waiting.job)
 
-    def _has_pipeline(self) -> bool:
-        return any(device.replica is not None for device in self._devices.values())
+    def _has_pipeline(self, beside_of: _Device | None = None) -> bool:
+        devices = self._devices.values()
+        return any(d.replica is not None and d is not beside_of for d in devices)
 
     def _withdraw_all(self) -> list[_Waiting]:
         slots = [self._scheduler.withdraw(camera.name) for camera in self._cameras]
@@ -352,6 +356,7 @@ class _Replica:
         self.lanes = int(getattr(pipeline, 'lanes', 1))
         self.batch = int(getattr(pipeline, 'batch', 1))
         self.runs = 0
+        self._failures = 0  # one after the other
         self._seconds: dict[int, float] = {}
 
     @property
@@ -373,6 +378,24 @@ class _Replica:
             return most
         self._seconds[most] = many * (1 - _FORGOTTEN)
         return 1
+
+    def judge(self, outcomes: Sequence[Result | Exception], others: bool) -> Exception | None:
+        """Why it should run no more; None if it may go on.
+
+        It is out of use where nothing works any more, and where it fails with frame after frame
+        while there are others: it would be free first each time, and take most of what they could
+        look at. What is wrong with a frame itself is not its fault.
+        """
+        for outcome in outcomes:
+            if not isinstance(outcome, Exception):
+                self._failures = 0
+            elif _takes_out(outcome):
+                return outcome
+            elif not isinstance(outcome, FrameError):
+                self._failures += 1
+                if self._failures >= FAILURES and others:
+                    return outcome
+        return None
 
     def learn(self, frames: int, seconds: float) -> None:
         known = self._seconds.get(frames, seconds)
