@@ -183,7 +183,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
 
     def _autostart(self) -> None:
         self._start_timer.cancel()
-        if self._state == 'unconfigured':
+        if self._state == 'unconfigured' and not self._problem:  # else somebody has tried before
             self.trigger_configure()
         if self._state == 'inactive':
             self.trigger_activate()
