@@ -162,7 +162,7 @@ class CameraNode(Node):
     def _stamp(self, taken: int) -> Stamp:
         # Anew for each image: the two clocks drift apart, and one of them may be set.
         age = monotonic_ns() - taken
-        return Stamp(*divmod(max(0, self.get_clock().now().nanoseconds - age), 1_000_000_000))
+        return Stamp.of(max(0, self.get_clock().now().nanoseconds - age))
 
     def _check_size(self, width: int, height: int) -> None:
         calibration = self._calibration
