@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The board's sensors: heat, clocks, over-current, power, fan; from files of the kernel and NVML."""
+"""The board's sensors: heat, clocks, over-current, power, fan; files of the kernel, and NVML."""
