@@ -24,4 +24,4 @@ class PowerMode:
     def read(self) -> str:
         """Such as ``MAXN`` or ``30W``; the number where it has no name; '' without nvpmodel."""
         found = re.search(r'pmode:\s*(\d+)', text(self._status))
-        return '' if found is None else self._names.get(int(found[1]), found[1])
+        return '' if found is None else self._names.get(int(found[1]), str(found[1]))
