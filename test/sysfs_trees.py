@@ -59,7 +59,7 @@ def zones(**thousandths: object) -> Files:
     for number, (name, told) in enumerate(thousandths.items()):
         folder = f'{_THERMAL}/thermal_zone{number}'
         temperature, *trips = told if isinstance(told, list) else [told]
-        files[f'{folder}/type'] = name.replace('_', '-')
+        files[f'{folder}/type'] = name.replace('_thermal', '-thermal')
         files[f'{folder}/temp'] = temperature
         for index, (kind, limit) in enumerate(trips):
             files[f'{folder}/trip_point_{index}_type'] = kind
@@ -127,7 +127,8 @@ AGX_ORIN_JETPACK_6: tuple[Files, ...] = (
     zones(
         cpu_thermal=[52875, *_TRIPS], gpu_thermal=[OFF, *_TRIPS], cv0_thermal=[OFF, *_TRIPS],
         cv1_thermal=[OFF, *_TRIPS], cv2_thermal=[OFF, *_TRIPS], soc0_thermal=[49062, *_TRIPS],
-        soc1_thermal=[49031, *_TRIPS], soc2_thermal=[48656, *_TRIPS], tj_thermal=[52875, *_TJ_TRIPS],
+        soc1_thermal=[49031, *_TRIPS], soc2_thermal=[48656, *_TRIPS],
+        tj_thermal=[52875, *_TJ_TRIPS],
     ),
     cooling(*_ORIN_COOLING),
     chip(0, 'pwm_tach', rpm=2140),
@@ -161,9 +162,9 @@ AGX_ORIN_JETPACK_7: tuple[Files, ...] = (
     nvpmodel('pmode:0002', 'MAXN', 'MODE_15W', 'MODE_30W', 'MODE_50W'),
 )  # fmt: skip
 
-#: Jetson Linux 36.5, MAXN_SUPER at work: oc3 has risen to 27390 within an hour, and nothing is slow.
+#: Jetson Linux 36.5, MAXN_SUPER at work: oc3 rose to 27390 within an hour, and nothing is slow.
 ORIN_NANO: tuple[Files, ...] = (
-    {'proc/device-tree/model': 'NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0'},
+    {'proc/device-tree/model': 'NVIDIA Jetson Orin Nano Developer Kit Super\0'},
     zones(
         cpu_thermal=[60500, *_TRIPS], gpu_thermal=[61250, *_TRIPS], cv0_thermal=[-256000, *_TRIPS],
         soc0_thermal=[59781, *_TRIPS], tj_thermal=[61250, *_TJ_TRIPS],

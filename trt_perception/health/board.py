@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from trt_perception.runtime.sensors import Clock, Fan
-from trt_perception.runtime.sensors.power import total
 
 #: Degrees below a trip from which on it is told, and above which it is over.
 _NEAR, _AWAY = 5.0, 8.0
@@ -35,7 +34,8 @@ class Reading:
         over_current: how often each counter (``oc1`` to ``oc3``) has risen since the start.
         clocks: ``gpu``, ``emc``, ...
         power_w: watts by rail.
-        energy_j: joules that the whole board has used since the start; None if it does not tell.
+        power_total_w: watts of all that is measured, each counted once; None if nothing is.
+        energy_j: joules of all that is measured since the start; None if nothing is.
         power_mode: of nvpmodel; '' where there is none.
         fan: None where there is none.
     """
@@ -48,6 +48,7 @@ class Reading:
     over_current: Mapping[str, int] = field(default_factory=dict)
     clocks: Mapping[str, Clock] = field(default_factory=dict)
     power_w: Mapping[str, float] = field(default_factory=dict)
+    power_total_w: float | None = None
     energy_j: float | None = None
     power_mode: str = ''
     fan: Fan | None = None
@@ -64,11 +65,6 @@ class Reading:
     def margin_c(self) -> float | None:
         """The smallest of `margins_c`; None where no zone tells."""
         return min(self.margins_c.values(), default=None)
-
-    @property
-    def power_total_w(self) -> float | None:
-        """Watts of all that is measured, each counted once; None if nothing is."""
-        return total(self.power_w)
 
     def slowing_trip(self, zone: str) -> float | None:
         """Degrees Celsius at which a zone is slowed down; None where it does not tell."""
