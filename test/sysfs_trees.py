@@ -39,14 +39,15 @@ class Tree:
         """Let a file say something, or be `OFF`; a `Path` makes a link."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
+        new = path.with_name('.new')  # it takes the place of the old one at once
         if isinstance(content, Path):
-            path.symlink_to(self.root / content, target_is_directory=True)
+            new.symlink_to(self.root / content, target_is_directory=True)
         elif content is OFF:
-            os.mkfifo(path)  # held open and empty, it fails in the same way
-            self._held.append(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+            os.mkfifo(new)  # held open and empty, it fails in the same way
+            self._held.append(os.open(new, os.O_RDWR | os.O_NONBLOCK))
         else:
-            path.write_text(f'{content}\n')
+            new.write_text(f'{content}\n')
+        new.replace(path)
 
     def close(self) -> None:
         for held in self._held:
@@ -152,7 +153,7 @@ AGX_ORIN_JETPACK_7: tuple[Files, ...] = (
         cpu_thermal=[64500, *_TRIPS], cv0_thermal=['', *_TRIPS], tboard_thermal=55000,
     ),
     cooling(*_ORIN_COOLING),
-    chip(0, 'ina3221', **rails(VDD_GPU_SOC=(19700, 600), VDD_CPU_CV=(19700, 150),
+    chip(0, 'ina3221', **rails(VDD_GPU_SOC=(19700, 600), VDD_CPU_CV=(19700, 152),
                                VIN_SYS_5V0=(4968, 1200)), in7_label='sum of shunt voltages'),
     chip(1, 'ina3221', **rails(NC=(0, 0), VDDQ_VDD2_1V8AO=(4968, 200))),
     chip(2, 'pwm-fan', pwm1=128, fan1_input=3210),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from fake_nvml import H200, FakeGpu, FakeNvml
-from sysfs_trees import AGX_ORIN_JETPACK_7, ORIN_NANO, PC, THOR, Files, Tree
+from sysfs_trees import AGX_ORIN_JETPACK_7, OFF, ORIN_NANO, PC, THOR, Files, Tree
 
 from trt_perception.health.board import BoardVerdict, Judge, Level, Reading
 from trt_perception.health.observer import Observer
@@ -73,7 +73,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_all_is_well(board):
     orin = board(AGX_ORIN_JETPACK_7)
     assert orin.after() == (
-        OK, 'tj is the hottest with 64.5 C, 34.5 C are left until it is slowed down, 20.7 W'
+        OK, 'tj is the hottest with 64.5 C, 34.5 C are left until it is slowed down, 20.8 W'
     )  # fmt: skip
     assert orin.reading.margin_c == 34.5
     assert orin.reading.margins_c['gpu'] == pytest.approx(99 - 63.125)
@@ -87,6 +87,15 @@ def test_a_zone_near_its_trip_is_told_until_it_is_well_away(board):
     assert orin.after(agx_gpu=96500).message == (
         'gpu is at 96.5 C, 2.5 below where it is slowed down (99.0 C)'
     )
+
+
+def test_a_hot_zone_that_does_not_answer_is_not_well(board):
+    orin = board(AGX_ORIN_JETPACK_7)
+    hot = orin.after(agx_gpu=96500)
+    assert hot.level == WARN
+    assert orin.after(agx_gpu=OFF) == orin.after(agx_gpu='') == hot
+    assert 'gpu' not in orin.reading.temperatures
+    assert orin.after(9).level == OK  # it sleeps
 
 
 def test_above_its_trip_a_zone_is_slowed_down(board):

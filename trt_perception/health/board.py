@@ -90,11 +90,15 @@ class Judge:
 
     def __init__(self) -> None:
         self._near: set[tuple[str, str]] = set()  # zone and kind of trip
+        self._seen: dict[str, tuple[float, float]] = {}  # when and how warm each zone was last
         self._throttled = ''
         self._throttled_at = 0.0
 
     def judge(self, reading: Reading) -> BoardVerdict:
         """How the board is by this reading and those before."""
+        # A busy Jetson does not answer every time; what was hot a moment ago still is.
+        self._seen |= {zone: (reading.at, t) for zone, t in reading.temperatures.items()}
+        self._seen = {z: seen for z, seen in self._seen.items() if reading.at - seen[0] < _HOLD}
         errors = [
             f'{zone} is at {t:.1f} C, and the board is switched off at {limit:.1f} C'
             for zone, t, limit in self._close(reading, 'critical', _NEAR_END, _AWAY_FROM_END)
@@ -123,16 +127,11 @@ class Judge:
     ) -> list[tuple[str, float, float]]:
         """Zones near a trip: zone, temperature, trip."""
         found = []
-        for zone, temperature in reading.temperatures.items():
-            limit = (
-                reading.slowing_trip(zone)
-                if kind == 'passive'
-                else reading.trips.get(zone, {}).get(kind)
-            )
+        for zone, (_, temperature) in self._seen.items():
+            trips = reading.trips.get(zone, {})
+            limit = reading.slowing_trip(zone) if kind == 'passive' else trips.get(kind)
             key = zone, kind
-            if limit is None:
-                continue
-            if limit - temperature < (away if key in self._near else near):
+            if limit is not None and limit - temperature < (away if key in self._near else near):
                 self._near.add(key)
                 found.append((zone, temperature, limit))
             else:
