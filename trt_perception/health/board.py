@@ -149,3 +149,37 @@ def _usual(reading: Reading) -> str:
     if reading.power_total_w is not None:
         parts.append(f'{reading.power_total_w:.1f} W')
     return ', '.join(parts) or 'no sensors'
+
+
+def board_values(reading: Reading) -> dict[str, object]:
+    """A reading as the values of a status; their names stay as they are."""
+    values: dict[str, object] = {}
+    for zone, temperature in reading.temperatures.items():
+        values[f'{zone} C'] = f'{temperature:.1f}'
+        for kind, trip in reading.trips.get(zone, {}).items():
+            values[f'{zone} {kind} trip C'] = f'{trip:.1f}'
+    if reading.margin_c is not None:
+        values['margin C'] = f'{reading.margin_c:.1f}'
+    values['throttled'] = reading.throttled or 'no'
+    for gpu, limits in reading.limits.items():
+        values[f'{gpu} limited by'] = ', '.join(limits) or 'nothing'
+    for name, rise in reading.over_current.items():
+        values[name] = rise
+    for name, clock in reading.clocks.items():
+        values[f'{name} clock MHz'] = f'{clock.mhz:.0f}'
+        if clock.max_mhz is not None:
+            values[f'{name} clock at most MHz'] = f'{clock.max_mhz:.0f}'
+        if clock.load is not None:
+            values[f'{name} load'] = f'{clock.load:.2f}'
+    for rail, watts in reading.power_w.items():
+        values[f'{rail} W'] = f'{watts:.2f}'
+    if reading.power_total_w is not None:
+        values['power W'] = f'{reading.power_total_w:.2f}'
+    if reading.power_mode:
+        values['power mode'] = reading.power_mode
+    if reading.fan is not None:
+        if reading.fan.duty is not None:
+            values['fan duty'] = f'{reading.fan.duty:.2f}'
+        if reading.fan.rpm is not None:
+            values['fan rpm'] = f'{reading.fan.rpm:.0f}'
+    return values
