@@ -19,6 +19,10 @@ from trt_perception.core import PerceptionError
 LEAST_SHARE = 0.1
 #: Readings that a trend is made of, at most: its cost grows with their square.
 _READINGS = 64
+#: A level that comes back within so many hold times has been left too early,
+_TOO_EARLY = 4
+#: and is held longer the next time, up to so many times.
+_LONGEST_HOLD = 8
 
 
 class PolicyError(PerceptionError):
@@ -201,7 +205,8 @@ class Policy:
     for whatever reason, is hot at least.
 
     **Down**, one level at a time: what brought it here has been over, with the hysteresis on top of
-    the margin, for all of the hold time.
+    the margin, for all of the hold time. That is doubled each time that a level was left too early,
+    so that a board in steady heat does not swing between two levels.
 
     **Without a margin** the level stays as it is.
 
@@ -216,6 +221,8 @@ class Policy:
         self._trend = Trend()
         self._began: float | None = None
         self._calm: float | None = None  # since when the level could have ended
+        self._left = -math.inf  # when a level ended last
+        self._patience = 1  # hold times that it takes
 
     def update(self, at: float, margin_c: float | None, throttled: str = '') -> State:
         """Take a reading.
@@ -240,7 +247,10 @@ class Policy:
         level, since = before.level, before.since
         if self._began is None:
             self._began = since = at
+        hold = self.settings.hold_s * self._patience
         if asked > level:
+            early = at - self._left < _TOO_EARLY * hold
+            self._patience = min(2 * self._patience, _LONGEST_HOLD) if early else 1
             level, since, self._calm = asked, at, None
         else:
             kept, why = self._asked(margin_c, ahead, throttled, self.settings.hysteresis_c)
@@ -248,14 +258,14 @@ class Policy:
                 self._calm = None
             elif self._calm is None:
                 self._calm = at
-            elif at - self._calm >= self.settings.hold_s:
-                level, since, self._calm = Level(level - 1), at, at
+            elif at - self._calm >= hold:
+                level, since, self._calm, self._left = Level(level - 1), at, at, at
         self.state = State(
             level,
             since,
             why if level else '',
             margin_c,
-            None if slope is None else -slope,
+            None if slope is None else 0.0 - slope,
             _seconds(margin_c, slope),
             blind=margin_c is None and (before.margin_c is not None or before.blind),
         )
