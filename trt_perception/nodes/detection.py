@@ -13,8 +13,8 @@ from rclpy.node import Node
 from trt_perception.build.engine.serving import Wish
 from trt_perception.core import ModelSpec, PerceptionError, Selection
 from trt_perception.core.files import user_path
+from trt_perception.nodes.models import Models
 from trt_perception.nodes.monitor import StreamMonitor
-from trt_perception.nodes.replicas import Replicas
 from trt_perception.nodes.stream import DetectionStream
 from trt_perception.ros.detector_parameters import camera_values, devices_of, selection
 from trt_perception.ros.diagnostics import ERROR, WARN, Verdict
@@ -32,8 +32,7 @@ class Detection:
     """The model on its devices, and a stream for each camera, from configuring to cleaning up.
 
     Attributes:
-        model: the path that was opened.
-        replicas: what runs it.
+        replicas: what runs the model.
         streams: of each camera, by name.
     """
 
@@ -61,8 +60,8 @@ class Detection:
         lanes = values['lanes'] or min(len(monitors), MOST_LANES)
         batch = min(len(monitors), MOST_TOGETHER)
         wish = Wish(path, **{name: values[name] for name in names}, lanes=lanes, batch=batch)
-        self.model = str(path)
-        self.replicas = Replicas(node, clock, wish, devices_of(values))
+        lighter = [user_path(each) for each in values['policy.lighter_models'] if each]
+        self.replicas = Models(node, clock, wish, devices_of(values), lighter)
         self.streams: dict[str, DetectionStream] = {}
         self._worker = InferenceWorker()
         try:
@@ -74,6 +73,11 @@ class Detection:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def model(self) -> str:
+        """The path of the model that runs."""
+        return str(self.replicas.path)
 
     @property
     def spec(self) -> ModelSpec:
@@ -122,6 +126,23 @@ class Detection:
         for camera, stream in self.streams.items():
             stream.select(wanted[camera], camera_values(camera, values))
 
+    def limit(self, camera: str, share: float) -> None:
+        """Look at this share of a camera's images: 1 is all, 0 none."""
+        self.streams[camera].share = share
+
+    def lighter(self, step: int) -> str:
+        """Run a lighter model, the first, second, ... of them; 0 runs the one that was asked for.
+
+        Returns:
+            Why it does not; '' if it does.
+        """
+        return self.replicas.use(step, lost=self._worker.lost)
+
+    def pause_overlay(self, paused: bool) -> None:
+        """Draw nothing, or draw again where somebody looks."""
+        for stream in self.streams.values():
+            stream.draws = not paused
+
     def judge(self, usual: Verdict) -> Verdict:
         """The usual verdict, unless a device does not run what was asked for, or not any more."""
         verdict = self.replicas.judge(usual)
@@ -135,7 +156,7 @@ class Detection:
     def values(self) -> dict[str, object]:
         """What runs and why, for diagnostics."""
         lost = {f'{device} out of use': why for device, why in self._worker.lost.items()}
-        return {'model': self.model, **self.replicas.values(), **lost}
+        return {**self.replicas.values(), **lost}
 
     def close(self) -> None:
         """Stop for good. Does not wait for what is under way; `join` does."""

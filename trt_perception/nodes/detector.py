@@ -18,6 +18,7 @@ from vision_msgs.msg import LabelInfo, VisionInfo
 
 from trt_perception.core import PerceptionError
 from trt_perception.core.errors import one_line
+from trt_perception.nodes.degradation import Degradation, settings_of
 from trt_perception.nodes.detection import Detection, selections
 from trt_perception.nodes.monitor import StreamMonitor
 from trt_perception.ros import parameters
@@ -82,6 +83,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         values = parameters.values(self, self._table)
         selections(values, self._monitors, None)
         devices_of(values)
+        settings_of(values)
         if values['bond']:
             check_installed()
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -90,6 +92,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self._state = 'unconfigured'  # rclpy of Humble does not tell its own
         self._levels: dict[str, bytes] = {}  # of the last verdicts
         self._problem = ''  # why it is not configured
+        self._degradation = Degradation(self, self._board.latest)
         self._detection: Detection | None = None
         self._bond: Bond | None = None
         self._ending: list[Detection] = []  # with an inference or a build that comes to its end
@@ -249,6 +252,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             self._refuse_general(proposed)
             cameras_of(values)
             devices_of(values)
+            settings_of(values)
             wanted = selections(values, self._monitors, detection.spec if detection else None)
         except PerceptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
@@ -294,6 +298,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
                 values |= of_camera
         self._log('inference', verdict)
         self._diagnostics['inference'].publish(verdict, device, values)
+        self._degradation.step(detection, parameters.values(self, self._table), device)
 
     def _judge(self, camera: str, usual: Verdict) -> Verdict:
         if self._detection is None or self._state != 'active':

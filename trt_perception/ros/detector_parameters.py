@@ -11,6 +11,7 @@ from typing import Any
 
 from trt_perception.core import ModelSpec, Region, Selection
 from trt_perception.ros.parameters import Parameter, ParameterError
+from trt_perception.ros.policy_parameters import POLICY
 from trt_perception.runtime.engine import BACKENDS
 
 _ALL_CLASSES = '*'
@@ -71,6 +72,7 @@ DETECTOR = (
               ' height in its pixels. All 0: the whole image.', live=True),
     Parameter('max_rate', 0.0, 'Images looked at a second, at most; 0 is no limit.', 0.0, 1000.0,
               live=True),
+    *POLICY,
 )  # fmt: skip
 
 #: Those of the detector's own that each of several cameras has for itself, after its name and a
@@ -93,7 +95,7 @@ def cameras_of(values: Mapping[str, Any]) -> list[str]:
         ParameterError: a name that cannot be part of a topic's, or one that is there twice.
     """
     names = [name for name in values['cameras'] if name]
-    taken = {p.name for p in DETECTOR} | {'inference'}  # the detector's own status
+    taken = {p.name for p in DETECTOR} | {'inference', 'policy'}  # the detector's own statuses
     for number, name in enumerate(names):
         if not _CAMERA.fullmatch(name) or name in taken:
             raise ParameterError(
