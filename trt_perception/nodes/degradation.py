@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 
+from trt_perception.health.board import Reading
 from trt_perception.health.policy import Level, Measures, Policy, Settings, State
 from trt_perception.nodes.detection import Detection
 from trt_perception.ros.detector_parameters import camera_values
@@ -21,22 +22,6 @@ from trt_perception.ros.policy_parameters import LEVELS
 #: Seconds after which a reading tells nothing any more: the sensors' thread hangs.
 READING_HOLDS = 5.0
 _VERDICTS = {Level.NOMINAL: OK, Level.WARM: WARN, Level.HOT: WARN, Level.CRITICAL: ERROR}
-
-
-class Reading(Protocol):
-    """What the policy wants to know of the board; `trt_perception.health.board.Reading` has it."""
-
-    @property
-    def at(self) -> float:
-        """When it was read, ``monotonic``."""
-
-    @property
-    def margin_c(self) -> float | None:
-        """Degrees Celsius to the trip point; None where nothing tells."""
-
-    @property
-    def throttled(self) -> str:
-        """Why the board runs slower than it could; '' if it does not."""
 
 
 class Degradation:
@@ -50,6 +35,7 @@ class Degradation:
         """
         self._node = node
         self._latest = latest
+        self._reading: Reading | None = None
         self._policy: Policy | None = None
         self._diagnostics = DiagnosticPublisher(node, 'policy')
         self._health = node.create_publisher(DiagnosticStatus, '~/health', LATCHED)
@@ -107,7 +93,9 @@ class Degradation:
         if self._policy is None:
             self._policy = Policy(settings)
         self._policy.settings = settings
-        reading, now = self._latest(), monotonic()
+        # The sensors begin anew when the detector is configured: that is not worth a word.
+        reading, now = self._latest() or self._reading, monotonic()
+        self._reading = reading
         if reading is None or now - reading.at > READING_HOLDS:
             return self._policy.update(now, None)
         return self._policy.update(reading.at, reading.margin_c, reading.throttled)
@@ -173,9 +161,7 @@ def _judge(state: State | None, done: str) -> Verdict:
     return Verdict(level, text)
 
 
-def _values(
-    state: State | None, measures: Measures, model: str, lack: str
-) -> dict[str, object]:
+def _values(state: State | None, measures: Measures, model: str, lack: str) -> dict[str, object]:
     values: dict[str, object] = {'state': 'off' if state is None else str(state.level)}
     if state is not None:
         if state.margin_c is not None:

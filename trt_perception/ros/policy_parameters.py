@@ -24,7 +24,7 @@ POLICY = (
               0.0, 600.0, live=True),
     Parameter('policy.hold', 30.0, 'Seconds that a level could have ended before it does, one level'
               ' after the other.', 0.0, 3600.0, live=True),
-    Parameter('policy.warm_load', 0.8, 'Share of all cameras\' images that is looked at in the level'
+    Parameter('policy.warm_load', 0.8, "Share of all cameras' images that is looked at in the level"
               ' warm. The cameras of the highest priority are the last to give any.', 0.1, 1.0,
               live=True),
     Parameter('policy.hot_load', 0.6, 'The same in the level hot.', 0.1, 1.0, live=True),
