@@ -64,7 +64,7 @@ def test_what_heats_fast_is_met_before_it_is_there_but_not_from_afar() -> None:
     states = follow(Policy(SETTINGS), np.arange(60, 0, -0.5))
     began = {level: next(s for s in states if s.level == level) for level in (WARM, HOT, CRITICAL)}
     assert [s.margin_c for s in began.values()] == pytest.approx([16.0, 6.0, 4.0])
-    assert began[WARM].why == '16.0 °C below the trip point, 6.0 in 20 s'
+    assert began[WARM].why == '16.0 C below the trip point, 6.0 in 20 s'
     assert began[WARM].seconds_to_throttle == pytest.approx(32)
 
 

@@ -287,11 +287,11 @@ class Policy:
             assert ahead is not None
             found, soon = self._within(margin, extra), self._within(ahead, extra)
             if found:
-                why = f'{margin:.1f} °C below the trip point'
+                why = f'{margin:.1f} C below the trip point'
             if soon > found:
                 found = Level(found + 1)
                 seconds = self.settings.horizon_s
-                why = f'{margin:.1f} °C below the trip point, {ahead:.1f} in {seconds:.0f} s'
+                why = f'{margin:.1f} C below the trip point, {ahead:.1f} in {seconds:.0f} s'
         if throttled:
             found, why = max(found, Level.HOT), f'throttled: {throttled}'
         return found, why

@@ -54,16 +54,17 @@ class Degradation:
         level = Level.NOMINAL if state is None else state.level
         cameras = [] if detection is None else list(detection.streams)
         priorities = {c: camera_values(c, values)['priority'] for c in cameras}
-        measures = settings_of(values).measures(level, priorities)
+        measures = settings_of(values).measures(level if cameras else Level.NOMINAL, priorities)
         lack = '' if detection is None else self._apply(detection, measures)
-        model = detection.model if detection is not None and measures.model else ''
+        model = '' if detection is None else detection.lighter_model
         done = _done(measures, model, lack)
         verdict = _judge(state, done)
         told = _values(state, measures, model, lack)
         self._diagnostics.publish(verdict, device, told)
         news = (state is None, level, state is not None and state.blind, done)
         if news != self._told:
-            self._log(level, verdict)
+            if detection is not None:
+                self._log(level, verdict)
             self._health.publish(status_msg(self._diagnostics.name, verdict, device, told))
             self._told = news
 
@@ -77,11 +78,11 @@ class Degradation:
 
     def _log(self, level: Level, verdict: Verdict) -> None:
         """Say what is new; at the start only what is unusual."""
-        logger = self._node.get_logger()
-        if verdict.level != OK:
-            (logger.info if level < self._level else logger.warning)(f'policy: {verdict.message}')
-        elif self._told is not None:
-            logger.info(f'policy: {verdict.message}')
+        logger, line = self._node.get_logger(), f'policy: {verdict.message}'
+        if verdict.level != OK and level >= self._level:
+            logger.warning(line)
+        elif verdict.level != OK or self._told is not None:
+            logger.info(line)  # rclpy wants each severity to have a line of its own
         self._level = level
 
     def _decide(self, values: Mapping[str, Any]) -> State | None:
@@ -154,7 +155,7 @@ def _judge(state: State | None, done: str) -> Verdict:
         return Verdict(WARN, 'nominal, but no temperature is known any more')
     if not state.level:
         known = state.margin_c is not None
-        text = f'nominal: {state.margin_c:.1f} °C below the trip point' if known else 'nominal'
+        text = f'nominal: {state.margin_c:.1f} C below the trip point' if known else 'nominal'
         return Verdict(OK, text if known else f'{text}: no temperature with a trip point is known')
     text = '; '.join(filter(None, [f'{state.level}: {state.why}', done]))
     level = _VERDICTS[state.level]

@@ -80,6 +80,11 @@ class Detection:
         return str(self.replicas.path)
 
     @property
+    def lighter_model(self) -> str:
+        """The same where that is one of the lighter ones; '' while it is the one asked for."""
+        return self.model if self.replicas.step else ''
+
+    @property
     def spec(self) -> ModelSpec:
         """What the model wants and gives."""
         return self.replicas.spec

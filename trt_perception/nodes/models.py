@@ -34,6 +34,9 @@ class Models:
     """Several models of the same classes, all of them opened beforehand, of which one runs.
 
     Towards its devices it is as one `Replicas`: that of the model that runs.
+
+    Attributes:
+        step: number of the model that runs; 0 is the one that was asked for.
     """
 
     def __init__(
@@ -56,7 +59,7 @@ class Models:
             PerceptionError: what was asked for cannot be had, or a lighter model has other classes.
         """
         self._run: Callable[[str, AnyPipeline], None] = lambda device, pipeline: pipeline.close()
-        self._step = 0
+        self.step = 0
         self._models = [_Model(wish.model, Replicas(node, clock, wish, devices))]
         try:
             for path in lighter:
@@ -72,7 +75,7 @@ class Models:
 
     @property
     def _running(self) -> _Model:
-        return self._models[self._step]
+        return self._models[self.step]
 
     @property
     def path(self) -> Path:
@@ -120,8 +123,8 @@ class Models:
         while wanted and (lack := self._lack(self._models[wanted])):
             lacks.append(lack)
             wanted -= 1
-        if wanted != self._step:
-            self._step = wanted
+        if wanted != self.step:
+            self.step = wanted
             for device, pipeline in self._running.pipelines.items():
                 if device not in lost:
                     self._run(device, pipeline.lend())
