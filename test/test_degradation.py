@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -14,6 +13,7 @@ from models import constant_detector
 pytest.importorskip('rclpy')
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from fake_gpu import FakeGpu, held_up
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray, VisionInfo
@@ -24,7 +24,6 @@ from trt_perception.nodes import degradation, detector, stream
 from trt_perception.nodes.board import BoardMonitor
 from trt_perception.nodes.detector import DetectorNode
 from trt_perception.nodes.overlay import OverlayNode
-from trt_perception.runtime.worker import InferenceWorker
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 #: No waiting: the levels are what the margins say, and one is left with each report.
@@ -324,3 +323,34 @@ def test_the_overlay_pauses_with_the_detector(world: World, heat: Heat, wanted: 
     world.until(lambda: not overlay._paused, 'resumed')
     seen = len(pictures)
     sends_until(lambda: len(pictures) > seen)
+
+
+def test_an_engine_is_used_once_it_is_there_and_stays_open(
+    world: World, heat: Heat, gpu: FakeGpu, wanted: Path, lighter: Path
+) -> None:
+    """Built by the real TensorRT-RTX; ONNX Runtime on the processor is no relief meanwhile."""
+    pytest.importorskip('tensorrt_rtx_bindings', reason='TensorRT-RTX is not installed')
+    heat.margin = 3.0
+    with held_up(lighter):
+        given = {'policy.lighter_models': [str(lighter)], 'fallback': True}
+        vehicle = Vehicle(world, wanted, {'front': 1.0}, **given)
+        vehicle.until('hot', front_share='0.60')
+        world.until(lambda: gpu.opened, 'the engine of the model that was asked for')
+        words = 'lighter.onnx is not used: it would run on ONNX Runtime'
+        world.until(lambda: words in values(vehicle.health[-1])['lighter model'], words)
+    told = vehicle.until('hot', lighter_model=str(lighter))
+    assert 'runs lighter.onnx' in told.message
+    while not vehicle.answers['front']:
+        vehicle.send('front')
+    assert score(vehicle.answers['front'][0]) == 0.5
+    for margin, state, found in ((30.0, 'nominal', 0.9), (3.0, 'hot', 0.5), (30.0, 'nominal', 0.9)):
+        heat.margin = margin
+        vehicle.until(state)
+        already = len(vehicle.answers['front'])
+        while len(vehicle.answers['front']) == already:
+            vehicle.send('front')
+        assert score(vehicle.answers['front'][-1]) == found
+    assert len(gpu.opened) == 2 and not gpu.closed
+    vehicle.node.trigger_deactivate()
+    vehicle.node.trigger_cleanup()
+    world.until(lambda: sorted(gpu.closed) == sorted(gpu.opened), 'both are freed')

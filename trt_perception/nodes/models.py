@@ -169,7 +169,8 @@ class Models:
         for device, pipeline in wanted.items():
             ready = model.pipelines.get(device)
             if ready is None:
-                return f'{model.path.name} is not ready on {device}: its engine is being built'
+                why = 'its engine is being built' if model.replicas.busy else 'it has no engine'
+                return f'{model.path.name} is not used on {device}: {why}'
             # On the processor, say, it would be no relief.
             if ready.info.backend != pipeline.info.backend:
                 return (
