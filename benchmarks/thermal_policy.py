@@ -317,7 +317,10 @@ def main() -> None:
     without = Simulation(plant, drive, None).run()
     with_policy = Simulation(plant, drive, settings).run()
     runs = {'without': without.figures(), 'with the policy': with_policy.figures()}
-    print('| policy | hottest °C | times throttled | camera | images | published | late | p99 ms |')
+    print(
+        '| policy | hottest °C | times throttled | camera | images | published'
+        ' | late or not at all | p99 ms |'
+    )
     print('|---|---|---|---|---|---|---|---|')
     for name, found in runs.items():
         for camera, of in found['cameras'].items():
