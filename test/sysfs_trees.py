@@ -39,14 +39,15 @@ class Tree:
         """Let a file say something, or be `OFF`; a `Path` makes a link."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
+        new = path.with_name('.new')  # it takes the place of the old one at once
         if isinstance(content, Path):
-            path.symlink_to(self.root / content, target_is_directory=True)
+            new.symlink_to(self.root / content, target_is_directory=True)
         elif content is OFF:
-            os.mkfifo(path)  # held open and empty, it fails in the same way
-            self._held.append(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+            os.mkfifo(new)  # held open and empty, it fails in the same way
+            self._held.append(os.open(new, os.O_RDWR | os.O_NONBLOCK))
         else:
-            path.write_text(f'{content}\n')
+            new.write_text(f'{content}\n')
+        new.replace(path)
 
     def close(self) -> None:
         for held in self._held:
@@ -59,7 +60,7 @@ def zones(**thousandths: object) -> Files:
     for number, (name, told) in enumerate(thousandths.items()):
         folder = f'{_THERMAL}/thermal_zone{number}'
         temperature, *trips = told if isinstance(told, list) else [told]
-        files[f'{folder}/type'] = name.replace('_', '-')
+        files[f'{folder}/type'] = name.replace('_thermal', '-thermal')
         files[f'{folder}/temp'] = temperature
         for index, (kind, limit) in enumerate(trips):
             files[f'{folder}/trip_point_{index}_type'] = kind
@@ -127,7 +128,8 @@ AGX_ORIN_JETPACK_6: tuple[Files, ...] = (
     zones(
         cpu_thermal=[52875, *_TRIPS], gpu_thermal=[OFF, *_TRIPS], cv0_thermal=[OFF, *_TRIPS],
         cv1_thermal=[OFF, *_TRIPS], cv2_thermal=[OFF, *_TRIPS], soc0_thermal=[49062, *_TRIPS],
-        soc1_thermal=[49031, *_TRIPS], soc2_thermal=[48656, *_TRIPS], tj_thermal=[52875, *_TJ_TRIPS],
+        soc1_thermal=[49031, *_TRIPS], soc2_thermal=[48656, *_TRIPS],
+        tj_thermal=[52875, *_TJ_TRIPS],
     ),
     cooling(*_ORIN_COOLING),
     chip(0, 'pwm_tach', rpm=2140),
@@ -151,7 +153,7 @@ AGX_ORIN_JETPACK_7: tuple[Files, ...] = (
         cpu_thermal=[64500, *_TRIPS], cv0_thermal=['', *_TRIPS], tboard_thermal=55000,
     ),
     cooling(*_ORIN_COOLING),
-    chip(0, 'ina3221', **rails(VDD_GPU_SOC=(19700, 600), VDD_CPU_CV=(19700, 150),
+    chip(0, 'ina3221', **rails(VDD_GPU_SOC=(19700, 600), VDD_CPU_CV=(19700, 152),
                                VIN_SYS_5V0=(4968, 1200)), in7_label='sum of shunt voltages'),
     chip(1, 'ina3221', **rails(NC=(0, 0), VDDQ_VDD2_1V8AO=(4968, 200))),
     chip(2, 'pwm-fan', pwm1=128, fan1_input=3210),
@@ -161,9 +163,9 @@ AGX_ORIN_JETPACK_7: tuple[Files, ...] = (
     nvpmodel('pmode:0002', 'MAXN', 'MODE_15W', 'MODE_30W', 'MODE_50W'),
 )  # fmt: skip
 
-#: Jetson Linux 36.5, MAXN_SUPER at work: oc3 has risen to 27390 within an hour, and nothing is slow.
+#: Jetson Linux 36.5, MAXN_SUPER at work: oc3 rose to 27390 within an hour, and nothing is slow.
 ORIN_NANO: tuple[Files, ...] = (
-    {'proc/device-tree/model': 'NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0'},
+    {'proc/device-tree/model': 'NVIDIA Jetson Orin Nano Developer Kit Super\0'},
     zones(
         cpu_thermal=[60500, *_TRIPS], gpu_thermal=[61250, *_TRIPS], cv0_thermal=[-256000, *_TRIPS],
         soc0_thermal=[59781, *_TRIPS], tj_thermal=[61250, *_TJ_TRIPS],

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from trt_perception.runtime.sensors import Clock, Fan
-from trt_perception.runtime.sensors.power import total
 
 #: Degrees below a trip from which on it is told, and above which it is over.
 _NEAR, _AWAY = 5.0, 8.0
@@ -35,7 +34,8 @@ class Reading:
         over_current: how often each counter (``oc1`` to ``oc3``) has risen since the start.
         clocks: ``gpu``, ``emc``, ...
         power_w: watts by rail.
-        energy_j: joules that the whole board has used since the start; None if it does not tell.
+        power_total_w: watts of all that is measured, each counted once; None if nothing is.
+        energy_j: joules of all that is measured since the start; None if nothing is.
         power_mode: of nvpmodel; '' where there is none.
         fan: None where there is none.
     """
@@ -48,6 +48,7 @@ class Reading:
     over_current: Mapping[str, int] = field(default_factory=dict)
     clocks: Mapping[str, Clock] = field(default_factory=dict)
     power_w: Mapping[str, float] = field(default_factory=dict)
+    power_total_w: float | None = None
     energy_j: float | None = None
     power_mode: str = ''
     fan: Fan | None = None
@@ -64,11 +65,6 @@ class Reading:
     def margin_c(self) -> float | None:
         """The smallest of `margins_c`; None where no zone tells."""
         return min(self.margins_c.values(), default=None)
-
-    @property
-    def power_total_w(self) -> float | None:
-        """Watts of all that is measured, each counted once; None if nothing is."""
-        return total(self.power_w)
 
     def slowing_trip(self, zone: str) -> float | None:
         """Degrees Celsius at which a zone is slowed down; None where it does not tell."""
@@ -94,11 +90,16 @@ class Judge:
 
     def __init__(self) -> None:
         self._near: set[tuple[str, str]] = set()  # zone and kind of trip
+        self._seen: dict[str, tuple[float, float]] = {}  # when and how warm each zone was last
         self._throttled = ''
         self._throttled_at = 0.0
 
     def judge(self, reading: Reading) -> BoardVerdict:
         """How the board is by this reading and those before."""
+        # A busy Jetson does not answer every time; what was hot a moment ago still is.
+        self._seen |= {zone: (reading.at, t) for zone, t in reading.temperatures.items()}
+        self._seen = {z: seen for z, seen in self._seen.items() if reading.at - seen[0] < _HOLD}
+        self._near = {(zone, kind) for zone, kind in self._near if zone in self._seen}
         errors = [
             f'{zone} is at {t:.1f} C, and the board is switched off at {limit:.1f} C'
             for zone, t, limit in self._close(reading, 'critical', _NEAR_END, _AWAY_FROM_END)
@@ -127,16 +128,11 @@ class Judge:
     ) -> list[tuple[str, float, float]]:
         """Zones near a trip: zone, temperature, trip."""
         found = []
-        for zone, temperature in reading.temperatures.items():
-            limit = (
-                reading.slowing_trip(zone)
-                if kind == 'passive'
-                else reading.trips.get(zone, {}).get(kind)
-            )
+        for zone, (_, temperature) in self._seen.items():
+            trips = reading.trips.get(zone, {})
+            limit = reading.slowing_trip(zone) if kind == 'passive' else trips.get(kind)
             key = zone, kind
-            if limit is None:
-                continue
-            if limit - temperature < (away if key in self._near else near):
+            if limit is not None and limit - temperature < (away if key in self._near else near):
                 self._near.add(key)
                 found.append((zone, temperature, limit))
             else:
@@ -154,3 +150,37 @@ def _usual(reading: Reading) -> str:
     if reading.power_total_w is not None:
         parts.append(f'{reading.power_total_w:.1f} W')
     return ', '.join(parts) or 'no sensors'
+
+
+def board_values(reading: Reading) -> dict[str, object]:
+    """A reading as the values of a status; their names stay as they are."""
+    values: dict[str, object] = {}
+    for zone, temperature in reading.temperatures.items():
+        values[f'{zone} C'] = f'{temperature:.1f}'
+        for kind, trip in reading.trips.get(zone, {}).items():
+            values[f'{zone} {kind} trip C'] = f'{trip:.1f}'
+    if reading.margin_c is not None:
+        values['margin C'] = f'{reading.margin_c:.1f}'
+    values['throttled'] = reading.throttled or 'no'
+    for gpu, limits in reading.limits.items():
+        values[f'{gpu} limited by'] = ', '.join(limits) or 'nothing'
+    for name, rise in reading.over_current.items():
+        values[name] = rise
+    for name, clock in reading.clocks.items():
+        values[f'{name} clock MHz'] = f'{clock.mhz:.0f}'
+        if clock.max_mhz is not None:
+            values[f'{name} clock at most MHz'] = f'{clock.max_mhz:.0f}'
+        if clock.load is not None:
+            values[f'{name} load'] = f'{clock.load:.2f}'
+    for rail, watts in reading.power_w.items():
+        values[f'{rail} W'] = f'{watts:.2f}'
+    if reading.power_total_w is not None:
+        values['power W'] = f'{reading.power_total_w:.2f}'
+    if reading.power_mode:
+        values['power mode'] = reading.power_mode
+    if reading.fan is not None:
+        if reading.fan.duty is not None:
+            values['fan duty'] = f'{reading.fan.duty:.2f}'
+        if reading.fan.rpm is not None:
+            values['fan rpm'] = f'{reading.fan.rpm:.0f}'
+    return values

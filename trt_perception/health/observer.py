@@ -13,7 +13,7 @@ from trt_perception.health.board import Reading
 from trt_perception.runtime.sensors import Sample
 from trt_perception.runtime.sensors.nvml import SLOWDOWNS
 from trt_perception.runtime.sensors.over_current import MEANINGS
-from trt_perception.runtime.sensors.power import total
+from trt_perception.runtime.sensors.power import supplying
 
 #: A clock below this share of its maximum is slow, if what it drives is busier than the other.
 _SLOW, _BUSY = 0.85, 0.9
@@ -38,6 +38,7 @@ class Observer:
         self._counters: dict[str, int] = {}  # as they were read last
         self._risen: Counter[str] = Counter()
         self._slow: Counter[str] = Counter()  # readings in a row, by clock
+        self._rails: dict[str, None] = {}  # seen so far
         self._energy: float | None = None
         self._power: tuple[float, float] | None = None  # when, watts
 
@@ -45,7 +46,7 @@ class Observer:
         """What the sensors say now; to be called about once a second."""
         sample, now = self._sensors.read(), self._clock()
         rises = self._rises(sample.over_current)
-        slow = self._slow_clocks(sample)
+        slow, watts = self._slow_clocks(sample), self._total(sample.power_w)
         reading = Reading(
             at=now,
             temperatures=sample.temperatures,
@@ -54,7 +55,8 @@ class Observer:
             over_current={name: self._risen[name] for name in sample.over_current},
             clocks=sample.clocks,
             power_w=sample.power_w,
-            energy_j=self._integrate(now, total(sample.power_w)),
+            power_total_w=watts,
+            energy_j=self._integrate(now, watts),
             power_mode=sample.power_mode,
             fan=sample.fan,
         )
@@ -103,6 +105,14 @@ class Observer:
             if self._slow[name] >= _SLOW_READINGS:
                 told.append(f'{name} runs at {mhz:.0f} of {most:.0f} MHz with a load of {load:.0%}')
         return told
+
+    def _total(self, power_w: Mapping[str, float]) -> float | None:
+        """Watts of all that is measured; None where a part of it does not answer now."""
+        self._rails |= dict.fromkeys(power_w)
+        rails = supplying(self._rails)
+        return (
+            sum(power_w[r] for r in rails) if rails and all(r in power_w for r in rails) else None
+        )
 
     def _integrate(self, now: float, watts: float | None) -> float | None:
         """Joules so far, between two readings as their mean (trapezoidal rule)."""

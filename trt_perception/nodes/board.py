@@ -12,7 +12,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.node import Node
 
 from trt_perception.core.errors import one_line
-from trt_perception.health.board import Judge, Level, Reading
+from trt_perception.health.board import Judge, Level, Reading, board_values
 from trt_perception.health.observer import Observer
 from trt_perception.ros.diagnostics import (
     ERROR,
@@ -74,12 +74,10 @@ class Board:
         self._thread.join(PATIENCE)
 
     def _run(self, gpus: Sequence[int], root: Path) -> None:
-        sensors = Sensors(gpus, root)
-        if sensors.absent:
-            self._logger.info(f'board: not here, and left out: {", ".join(sensors.absent)}')
-        observer, judge = Observer(sensors), Judge()
+        observer, judge = None, Judge()
         while not self._stop.is_set():
             try:
+                observer = observer or self._find(gpus, root)
                 reading = observer.read()
                 level, message = judge.judge(reading)
             except Exception as error:  # of a driver; the next reading may work
@@ -89,6 +87,12 @@ class Board:
                     self._reading, self._since = reading, reading.at
                     self._verdict = Verdict(_LEVELS[level], message)
             self._stop.wait(PERIOD)
+
+    def _find(self, gpus: Sequence[int], root: Path) -> Observer:
+        sensors = Sensors(gpus, root)
+        if sensors.absent:
+            self._logger.info(f'board: not here, and left out: {", ".join(sensors.absent)}')
+        return Observer(sensors)
 
 
 class BoardMonitor:
@@ -171,37 +175,3 @@ class BoardMonitor:
             logger.warning(line)
         else:
             logger.info(f'board: all is well: {verdict.message}')
-
-
-def board_values(reading: Reading) -> dict[str, object]:
-    """A reading as the values of a status; their names stay as they are."""
-    values: dict[str, object] = {}
-    for zone, temperature in reading.temperatures.items():
-        values[f'{zone} C'] = f'{temperature:.1f}'
-        for kind, trip in reading.trips.get(zone, {}).items():
-            values[f'{zone} {kind} trip C'] = f'{trip:.1f}'
-    if reading.margin_c is not None:
-        values['margin C'] = f'{reading.margin_c:.1f}'
-    values['throttled'] = reading.throttled or 'no'
-    for gpu, limits in reading.limits.items():
-        values[f'{gpu} limited by'] = ', '.join(limits) or 'nothing'
-    for name, rise in reading.over_current.items():
-        values[name] = rise
-    for name, clock in reading.clocks.items():
-        values[f'{name} clock MHz'] = f'{clock.mhz:.0f}'
-        if clock.max_mhz is not None:
-            values[f'{name} clock at most MHz'] = f'{clock.max_mhz:.0f}'
-        if clock.load is not None:
-            values[f'{name} load'] = f'{clock.load:.2f}'
-    for rail, watts in reading.power_w.items():
-        values[f'{rail} W'] = f'{watts:.2f}'
-    if reading.power_total_w is not None:
-        values['power W'] = f'{reading.power_total_w:.2f}'
-    if reading.power_mode:
-        values['power mode'] = reading.power_mode
-    if reading.fan is not None:
-        if reading.fan.duty is not None:
-            values['fan duty'] = f'{reading.fan.duty:.2f}'
-        if reading.fan.rpm is not None:
-            values['fan rpm'] = f'{reading.fan.rpm:.0f}'
-    return values

@@ -7,7 +7,7 @@ for the rails.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 from trt_perception.runtime.sensors.files import chips, number, numbered, text
@@ -61,10 +61,7 @@ class Power:
             self._rails[rail], self._units[rail] = files, unit
 
 
-def total(power_w: Mapping[str, float]) -> float | None:
-    """Watts of all that is measured, each counted once; None if nothing is."""
-    for rail in _WHOLE:
-        if rail in power_w:
-            return power_w[rail]
-    parts = [watts for rail, watts in power_w.items() if rail not in _PARTS]
-    return sum(parts) if parts else None
+def supplying(rails: Collection[str]) -> list[str]:
+    """Those whose sum is all that is measured, each watt counted once."""
+    whole = [rail for rail in _WHOLE if rail in rails]
+    return whole[:1] or [rail for rail in rails if rail not in _PARTS]
