@@ -9,6 +9,7 @@ from typing import Any
 
 from rclpy.clock import Clock
 from rclpy.node import Node
+from rclpy.timer import Timer
 
 from trt_perception.build.engine.serving import Wish
 from trt_perception.core import ModelSpec, PerceptionError, Selection
@@ -26,6 +27,8 @@ from trt_perception.runtime.worker import InferenceWorker
 MOST_LANES = 3
 #: Cameras whose images are looked at together, where the model can and that is faster.
 MOST_TOGETHER = 8
+#: Seconds between two looks at what is being built, what hangs and what is lost.
+PERIOD = 0.2
 
 
 class Detection:
@@ -62,7 +65,11 @@ class Detection:
         batch = min(len(monitors), MOST_TOGETHER)
         wish = Wish(path, **{name: values[name] for name in names}, lanes=lanes, batch=batch)
         self.model = str(path)
-        self.replicas = Replicas(node, clock, wish, devices_of(values))
+        self._node = node
+        self._clock = clock
+        self._watchdog: float = values['watchdog']
+        self._timer: Timer | None = None
+        self.replicas = Replicas(node.get_logger(), wish, devices_of(values))
         self.streams: dict[str, DetectionStream] = {}
         self._worker = InferenceWorker()
         try:
@@ -97,11 +104,12 @@ class Detection:
             on_pipeline: called after each, on the executor.
         """
 
-        def run_on(device: str, pipeline: AnyPipeline) -> None:
-            self._worker.run_on(device, pipeline)
+        def run_on(device: str, pipeline: AnyPipeline, spare: bool) -> None:
+            self._worker.run_on(device, pipeline, spare)
             on_pipeline()
 
         self.replicas.start(run_on)
+        self._timer = self._node.create_timer(PERIOD, self._follow, clock=self._clock)
 
     def start(self) -> None:
         """Take images."""
@@ -124,30 +132,36 @@ class Detection:
 
     def judge(self, usual: Verdict) -> Verdict:
         """The usual verdict, unless a device does not run what was asked for, or not any more."""
+        self.replicas.follow(self._worker)  # what has been lost since
         verdict = self.replicas.judge(usual)
-        lost = self._worker.lost
-        if not lost:
+        losses = self.replicas.losses
+        if not losses:
             return verdict
-        device, why = next(iter(lost.items()))
+        device, told = next(iter(losses.items()))
         level = WARN if self._worker.serves else ERROR
-        return Verdict(max(level, verdict.level), f'device {device} is out of use: {why}')
+        return Verdict(max(level, verdict.level), f'device {device} {told}')
 
     def values(self) -> dict[str, object]:
         """What runs and why, for diagnostics."""
-        lost = {f'{device} out of use': why for device, why in self._worker.lost.items()}
-        return {'model': self.model, **self.replicas.values(), **lost}
+        return {'model': self.model, **self.replicas.values()}
 
     def close(self) -> None:
         """Stop for good. Does not wait for what is under way; `join` does."""
         for stream in self.streams.values():
             stream.close()
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
         self._worker.close()
         self.replicas.close()
 
     def join(self) -> None:
         """Wait, after `close`, until all is freed."""
-        self._worker.join()
+        self._worker.join(self._watchdog)
         self.replicas.join()
+
+    def _follow(self) -> None:
+        self._worker.watch(PERIOD, self._watchdog)
+        self.replicas.follow(self._worker)
 
 
 def selections(

@@ -40,7 +40,11 @@ DETECTOR = (
               ' many as cameras, and three at the most.', 0, 32),
     Parameter('fallback', True, 'Detect with something else, and say so, until the engine is built'
               ' and where there can be none: with an earlier engine of the model, else with ONNX'
-              ' Runtime. Without it the node waits for the engine it was asked for, and says so.'),
+              ' Runtime. Also while a device is lost: the GPU for a DLA, ONNX Runtime for the GPU.'
+              ' Without it the node waits for what it was asked for, and says so.'),
+    Parameter('watchdog', 10.0, 'Seconds that one inference may take until it is taken to hang: its'
+              ' image is given up and its device is out of use until it comes back. 0 waits for'
+              ' ever.', 0.0, 3600.0),
     Parameter('threads', 0, 'CPU threads of one inference; 0 takes one a core.', 0, 256),
     Parameter('stream_priority', 0, 'Of its work on the GPU beside that of others: 0 is the least,'
               ' -1 and so on are more urgent, as far as the GPU tells them apart.', -10, 0),

@@ -133,7 +133,7 @@ class InferenceWorker:
             camera.pause()
 
     def join(self, limit: float = 0.0) -> None:
-        """Wait, after `close`, until the pipelines are freed, but for those that hang by `watch`."""
+        """Wait, after `close`, until the pipelines are freed, those aside that `watch` gave up."""
         while threads := [thread for thread in self._threads if thread.is_alive()]:
             threads[0].join(_PAUSE)
             self.watch(_PAUSE, limit)
@@ -162,6 +162,7 @@ class InferenceWorker:
                             continue
                         look.given_up = True
                         given_up.append(look)
+                        replica.give_up()
                         device.threads -= 1
                         self._threads.remove(look.thread)
                         if device.replica is replica:
@@ -529,6 +530,10 @@ class _Replica:
                 if getattr(error, 'sticky', False):
                     return [error] * len(wishes)
         return [self._one(frame, selection) for frame, selection in wishes]
+
+    def give_up(self) -> None:
+        """Let the end of the process not wait for the pipeline, where it could."""
+        getattr(self.pipeline, 'give_up', lambda: None)()
 
     def close(self) -> None:
         """Free the pipeline; one that fails in that, as after its device is lost, is let be."""
