@@ -115,6 +115,7 @@ class DetectionStream:
     def _expect(self, values: Mapping[str, Any]) -> None:
         self.max_rate: float = values['max_rate']
         self._monitor.budget = Budget.of(values)
+        self._monitor.frozen.after = values['frozen_after']
 
     def on_result(self, job: Job, result: Result) -> None:
         """Publish what was found."""

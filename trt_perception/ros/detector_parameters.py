@@ -75,6 +75,9 @@ DETECTOR = (
               ' height in its pixels. All 0: the whole image.', live=True),
     Parameter('max_rate', 0.0, 'Images looked at a second, at most; 0 is no limit.', 0.0, 1000.0,
               live=True),
+    Parameter('frozen_after', 5.0, 'Seconds of the same image, byte for byte, after which'
+              ' diagnostics warn that the camera is frozen. 0: never, as for a simulation without'
+              ' noise.', 0.0, 3600.0, live=True),
     Parameter('latency_budget_ms', 20.0, 'Milliseconds from the stamp of an image to the publishing'
               ' of its detections, above which diagnostics warn (docs/health.md). 0: any will do.',
               0.0, 60000.0, live=True),
