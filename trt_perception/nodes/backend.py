@@ -8,8 +8,9 @@ from time import monotonic
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
-from trt_perception.build.engine.recovery import Recovery, instead_of, longer
+from trt_perception.build.engine.recovery import Known, Recovery, instead_of, longer
 from trt_perception.build.engine.serving import Offer, Serving, Wish
+from trt_perception.core.files import Watched
 from trt_perception.ros.diagnostics import ERROR, OK, WARN, Verdict
 from trt_perception.runtime.engine import EngineInfo
 from trt_perception.runtime.pipeline import AnyPipeline
@@ -27,6 +28,7 @@ class Backend:
     """Follows a `Serving`: hands over its pipelines, logs what happens, judges, and brings it back.
 
     Attributes:
+        file: the model's.
         spec: of the model.
         info: what runs it now; None while nothing does.
         losses: how often the device was lost.
@@ -39,6 +41,7 @@ class Backend:
             PerceptionError: what was asked for cannot be had.
         """
         self._wish = wish
+        self.file = Watched(wish.model)
         self._serving = Serving(wish)
         self._logger = logger
         self._device = device
@@ -164,7 +167,8 @@ class Backend:
         steady = not self._mended or monotonic() - self._mended > STEADY
         self._pause = 0.0 if steady else longer(self._pause)
         self._logger.error(f'device {self._device} is out of use: {why}')
-        self._recovery = Recovery(self._wish, self._serving.tensorrt, why, self._pause)
+        known = Known(self.file, self.spec)
+        self._recovery = Recovery(self._wish, known, self._serving.tensorrt, why, self._pause)
 
     def _recover(self, recovery: Recovery, in_use: bool, alone: bool) -> None:
         failure = recovery.failure

@@ -19,7 +19,7 @@ from trt_perception.nodes.monitor import StreamMonitor
 from trt_perception.nodes.replicas import Replicas
 from trt_perception.nodes.stream import DetectionStream
 from trt_perception.ros.detector_parameters import camera_values, devices_of, selection
-from trt_perception.ros.diagnostics import ERROR, WARN, Verdict
+from trt_perception.ros.diagnostics import ERROR, OK, WARN, Verdict
 from trt_perception.ros.parameters import ParameterError
 from trt_perception.runtime.pipeline import AnyPipeline
 from trt_perception.runtime.worker import InferenceWorker
@@ -136,11 +136,18 @@ class Detection:
         self.replicas.follow(self._worker)  # what has been lost since
         verdict = self.replicas.judge(usual)
         losses = self.replicas.losses
-        if not losses:
-            return verdict
-        device, told = next(iter(losses.items()))
-        level = WARN if self._worker.serves else ERROR
-        return Verdict(max(level, verdict.level), f'device {device} {told}')
+        if losses:
+            device, told = next(iter(losses.items()))
+            level = WARN if self._worker.serves else ERROR
+            return Verdict(max(level, verdict.level), f'device {device} {told}')
+        change = self.replicas.file.change
+        if change and verdict.level == OK:
+            return Verdict(
+                WARN,
+                f"model '{self.model}' is {change} on disk since it was loaded, and what was loaded"
+                ' runs on; configure the node anew to run what is there',
+            )
+        return verdict
 
     def values(self) -> dict[str, object]:
         """What runs and why, for diagnostics."""

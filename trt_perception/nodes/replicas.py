@@ -11,6 +11,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from trt_perception.build.engine.serving import Wish, choose
 from trt_perception.core import ModelSpec, PerceptionError
+from trt_perception.core.files import Watched
 from trt_perception.nodes.backend import Backend
 from trt_perception.ros.diagnostics import WARN, Verdict
 from trt_perception.runtime.engine import EngineInfo
@@ -59,6 +60,11 @@ class Replicas:
     def spec(self) -> ModelSpec:
         """What the model wants and gives."""
         return next(iter(self.backends.values())).spec
+
+    @property
+    def file(self) -> Watched:
+        """The model's."""
+        return next(iter(self.backends.values())).file
 
     @property
     def info(self) -> EngineInfo | None:

@@ -9,8 +9,9 @@ from time import monotonic
 
 from trt_perception.build.engine.serving import Offer, Serving, Wish
 from trt_perception.build.engine.tuning import parse_device
-from trt_perception.core import PerceptionError
+from trt_perception.core import ModelSpec, PerceptionError
 from trt_perception.core.errors import one_line
+from trt_perception.core.files import Watched
 from trt_perception.runtime.engine import EngineError
 from trt_perception.runtime.tensorrt.plan import is_engine
 
@@ -45,6 +46,23 @@ def instead_of(wish: Wish, tensorrt: bool) -> Wish | None:
     return replace(wish, backend='onnxruntime', precision='auto', device='gpu')
 
 
+class Known:
+    """A model that runs, so that nothing else takes its place unasked."""
+
+    def __init__(self, file: Watched, spec: ModelSpec) -> None:
+        self._file = file
+        self._spec = spec
+
+    def check(self, serving: Serving) -> None:
+        """See that this is the same model.
+
+        Raises:
+            EngineError: it is another one by now.
+        """
+        if self._file.change or serving.spec != self._spec:
+            raise EngineError('its file holds another model by now; configure the node anew')
+
+
 class Recovery:
     """Brings back what was lost. Used by one thread, which calls `look` a few times a second.
 
@@ -56,10 +74,11 @@ class Recovery:
         mended: what runs again, in the end.
     """
 
-    def __init__(self, wish: Wish, tensorrt: bool, why: str, pause: float) -> None:
+    def __init__(self, wish: Wish, known: Known, tensorrt: bool, why: str, pause: float) -> None:
         """Make a plan.
 
         Args:
+            known: the model.
             tensorrt: whether that is what ran: then nothing else counts as recovered.
             pause: before the first attempt: 0, or longer where it was lost a short while ago.
         """
@@ -69,6 +88,7 @@ class Recovery:
         self.failure = ''
         self.mended: Serving | None = None
         self._wish = replace(wish, backend='tensorrt', fallback=False) if tensorrt else wish
+        self._known = known
         self._instead = instead_of(wish, tensorrt)
         self._begun = monotonic()
         self._due = self._begun + pause
@@ -93,7 +113,7 @@ class Recovery:
         attempt = self._attempt
         if attempt is None and now >= self._due and not in_use:
             self.attempts += 1
-            self._attempt = _Opening(self._wish, whole=True)
+            self._attempt = _Opening(self._wish, self._known, whole=True)
         elif attempt is not None and attempt.ended:
             self._attempt = None
             if attempt.serving is not None:
@@ -110,7 +130,7 @@ class Recovery:
         late = self._attempt is not None and self._attempt.seconds > PATIENCE
         hangs = in_use and self.seconds > GRACE
         if alone and self._instead is not None and (self.pause or late or hangs):
-            self._substitute = _Opening(self._instead)
+            self._substitute = _Opening(self._instead, self._known)
         return None
 
     @property
@@ -153,15 +173,17 @@ class _Opening:
         failure: why nothing did.
     """
 
-    def __init__(self, wish: Wish, whole: bool = False) -> None:
+    def __init__(self, wish: Wish, known: Known, whole: bool = False) -> None:
         """Begin.
 
         Args:
+            known: the model that it has to be.
             whole: until an engine is there that has to be built.
         """
         self.serving: Serving | None = None
         self.failure = ''
         self._wish = wish
+        self._known = known
         self._whole = whole
         self._begun = monotonic()
         self._lock = threading.Lock()
@@ -195,19 +217,26 @@ class _Opening:
 
     def _run(self) -> None:
         try:
-            serving = Serving(self._wish)
-            with self._lock:
-                self._under_way = serving
-                closed = self._closed
-            if closed:
-                serving.close()
-            if self._whole:
-                serving.join()
-                if serving.problem:
-                    serving.close()
-                    raise EngineError(serving.problem)
-            self.serving = serving
+            self.serving = self._open()
         except PerceptionError as error:
             self.failure = str(error)
         except Exception as error:
             self.failure = f'{type(error).__name__}: {one_line(error)}'
+
+    def _open(self) -> Serving:
+        serving = Serving(self._wish)
+        with self._lock:
+            self._under_way = serving
+            closed = self._closed
+        try:
+            self._known.check(serving)
+            if self._whole:
+                serving.join()
+                if serving.problem:
+                    raise EngineError(serving.problem)
+        except BaseException:
+            serving.close()
+            raise
+        if closed:
+            serving.close()
+        return serving
