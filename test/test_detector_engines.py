@@ -215,7 +215,7 @@ def test_devices_share_the_work_and_one_that_fails_is_taken_out(
     camera = Camera(world).until_heard()
     for number in range(3):
         robot.answer(camera, picture(number))
-    gpu.lost = {0}
+    gpu.lost = gpu.gone = {0}
     for number in range(3, 9):
         robot.answer(camera, picture(number))
     assert gpu.looks[1] > 0
@@ -224,7 +224,7 @@ def test_devices_share_the_work_and_one_that_fails_is_taken_out(
     assert values(status)['gpu out of use'] == 'the CUDA context is lost'
     counts = robot.until_counted(received=9)
     assert (counts['published'], counts['failed']) == (9, 0)
-    gpu.lost = {0, 1}
+    gpu.lost = gpu.gone = {0, 1}
     camera.send(picture(9))
     assert robot.until_counted(received=10)['failed'] == 1
     status = robot.until_says(lambda s: s.level == ERROR)

@@ -9,15 +9,17 @@ from typing import Any
 
 from rclpy.clock import Clock
 from rclpy.node import Node
+from rclpy.timer import Timer
 
 from trt_perception.build.engine.serving import Wish
 from trt_perception.core import ModelSpec, PerceptionError, Selection
 from trt_perception.core.files import user_path
+from trt_perception.health.budget import Budget
 from trt_perception.nodes.models import Models
 from trt_perception.nodes.monitor import StreamMonitor
 from trt_perception.nodes.stream import DetectionStream
 from trt_perception.ros.detector_parameters import camera_values, devices_of, selection
-from trt_perception.ros.diagnostics import ERROR, WARN, Verdict
+from trt_perception.ros.diagnostics import ERROR, OK, WARN, Verdict
 from trt_perception.ros.parameters import ParameterError
 from trt_perception.runtime.pipeline import AnyPipeline
 from trt_perception.runtime.worker import InferenceWorker
@@ -26,6 +28,8 @@ from trt_perception.runtime.worker import InferenceWorker
 MOST_LANES = 3
 #: Cameras whose images are looked at together, where the model can and that is faster.
 MOST_TOGETHER = 8
+#: Seconds between two looks at what is being built, what hangs and what is lost.
+PERIOD = 0.2
 
 
 class Detection:
@@ -60,8 +64,12 @@ class Detection:
         lanes = values['lanes'] or min(len(monitors), MOST_LANES)
         batch = min(len(monitors), MOST_TOGETHER)
         wish = Wish(path, **{name: values[name] for name in names}, lanes=lanes, batch=batch)
+        self._node = node
+        self._clock = clock
+        self._watchdog: float = values['watchdog']
+        self._timer: Timer | None = None
         lighter = [user_path(each) for each in values['policy.lighter_models'] if each]
-        self.replicas = Models(node, clock, wish, devices_of(values), lighter)
+        self.replicas = Models(node.get_logger(), wish, devices_of(values), lighter)
         self.streams: dict[str, DetectionStream] = {}
         self._worker = InferenceWorker()
         try:
@@ -106,11 +114,12 @@ class Detection:
             on_pipeline: called after each, on the executor.
         """
 
-        def run_on(device: str, pipeline: AnyPipeline) -> None:
-            self._worker.run_on(device, pipeline)
+        def run_on(device: str, pipeline: AnyPipeline, spare: bool) -> None:
+            self._worker.run_on(device, pipeline, spare)
             on_pipeline()
 
         self.replicas.start(run_on)
+        self._timer = self._node.create_timer(PERIOD, self._follow, clock=self._clock)
 
     def start(self) -> None:
         """Take images."""
@@ -141,7 +150,7 @@ class Detection:
         Returns:
             Why it does not; '' if it does.
         """
-        return self.replicas.use(step, lost=self._worker.lost)
+        return self.replicas.use(step)
 
     def pause_overlay(self, paused: bool) -> None:
         """Draw nothing, or draw again where somebody looks."""
@@ -150,30 +159,43 @@ class Detection:
 
     def judge(self, usual: Verdict) -> Verdict:
         """The usual verdict, unless a device does not run what was asked for, or not any more."""
+        self.replicas.follow(self._worker)  # what has been lost since
         verdict = self.replicas.judge(usual)
-        lost = self._worker.lost
-        if not lost:
-            return verdict
-        device, why = next(iter(lost.items()))
-        level = WARN if self._worker.serves else ERROR
-        return Verdict(max(level, verdict.level), f'device {device} is out of use: {why}')
+        losses = self.replicas.losses
+        if losses:
+            device, told = next(iter(losses.items()))
+            level = WARN if self._worker.serves else ERROR
+            return Verdict(max(level, verdict.level), f'device {device} {told}')
+        change = self.replicas.file.change
+        if change and verdict.level == OK:
+            return Verdict(
+                WARN,
+                f"model '{self.model}' is {change} on disk since it was loaded, and what was loaded"
+                ' runs on; configure the node anew to run what is there',
+            )
+        return verdict
 
     def values(self) -> dict[str, object]:
         """What runs and why, for diagnostics."""
-        lost = {f'{device} out of use': why for device, why in self._worker.lost.items()}
-        return {**self.replicas.values(), **lost}
+        return self.replicas.values()
 
     def close(self) -> None:
         """Stop for good. Does not wait for what is under way; `join` does."""
         for stream in self.streams.values():
             stream.close()
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
         self._worker.close()
         self.replicas.close()
 
     def join(self) -> None:
         """Wait, after `close`, until all is freed."""
-        self._worker.join()
+        self._worker.join(self._watchdog)
         self.replicas.join()
+
+    def _follow(self) -> None:
+        self._worker.watch(PERIOD, self._watchdog)
+        self.replicas.follow(self._worker)
 
 
 def selections(
@@ -186,12 +208,15 @@ def selections(
         spec: of the model that is loaded; without one class names are not looked up yet.
 
     Raises:
-        ParameterError: a region of impossible numbers, or a class that the model does not have.
+        ParameterError: a region of impossible numbers, a class that the model does not have, or a
+            budget that is none.
     """
     wanted = {}
     for camera in cameras:
         try:
-            wanted[camera] = selection(camera_values(camera, values), spec)
-        except ParameterError as error:
+            of_camera = camera_values(camera, values)
+            wanted[camera] = selection(of_camera, spec)
+            Budget.of(of_camera)
+        except PerceptionError as error:
             raise ParameterError(f'{camera}.{error}' if camera else str(error)) from None
     return wanted

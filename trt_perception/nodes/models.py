@@ -3,31 +3,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from rclpy.clock import Clock
-from rclpy.node import Node
+from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from trt_perception.build.engine.serving import Wish
 from trt_perception.core import ModelSpec, PerceptionError
+from trt_perception.core.files import Watched
 from trt_perception.nodes.replicas import Replicas
 from trt_perception.ros.diagnostics import Verdict
 from trt_perception.ros.parameters import ParameterError
 from trt_perception.runtime.engine import EngineInfo
 from trt_perception.runtime.kept import KeptPipeline
 from trt_perception.runtime.pipeline import AnyPipeline
+from trt_perception.runtime.worker import InferenceWorker
+
+#: Takes a device, the pipeline that is to run there from now on, which it closes, and whether there
+#: is something else to run where that fails again and again.
+Run = Callable[[str, AnyPipeline, bool], None]
+
+
+class _Ready(NamedTuple):
+    pipeline: KeptPipeline
+    spare: bool  # see `Run`
 
 
 class _Model:
-    """A model on its devices, and the pipelines that are ready there."""
+    """A model on its devices, and what is ready to run there."""
 
     def __init__(self, path: Path, replicas: Replicas) -> None:
         self.path = path
         self.replicas = replicas
-        self.pipelines: dict[str, KeptPipeline] = {}
+        self.ready: dict[str, _Ready] = {}
+
+    def drop(self, device: str) -> None:
+        """Free what was ready there."""
+        ready = self.ready.pop(device, None)
+        if ready is not None:
+            # Where a GPU hangs, so does who frees what lies on it.
+            threading.Thread(target=ready.pipeline.close, name='freeing', daemon=True).start()
 
 
 class Models:
@@ -41,8 +60,7 @@ class Models:
 
     def __init__(
         self,
-        node: Node,
-        clock: Clock,
+        logger: RcutilsLogger,
         wish: Wish,
         devices: Sequence[str],
         lighter: Sequence[Path] = (),
@@ -50,7 +68,6 @@ class Models:
         """Load what is there, and begin to build what is not.
 
         Args:
-            clock: that ticks whatever the node's does.
             wish: of the model that was asked for.
             devices: in the place of the wish's own.
             lighter: models that take less, each less than the one before.
@@ -58,13 +75,15 @@ class Models:
         Raises:
             PerceptionError: what was asked for cannot be had, or a lighter model has other classes.
         """
-        self._run: Callable[[str, AnyPipeline], None] = lambda device, pipeline: pipeline.close()
         self.step = 0
-        self._models = [_Model(wish.model, Replicas(node, clock, wish, devices))]
+        self._run: Run = lambda device, pipeline, spare: pipeline.close()
+        self._lost: set[str] = set()  # devices that `follow` knows of
+        self._models = [_Model(wish.model, Replicas(logger, wish, devices))]
         try:
             for path in lighter:
+                its_own = logger.get_child(path.stem)
                 try:
-                    replicas = Replicas(node, clock, replace(wish, model=path), devices)
+                    replicas = Replicas(its_own, replace(wish, model=path), devices)
                 except PerceptionError as error:
                     raise ParameterError(f'policy.lighter_models: {error}') from None
                 self._models.append(_Model(path, replicas))
@@ -83,6 +102,11 @@ class Models:
         return self._running.path
 
     @property
+    def file(self) -> Watched:
+        """The same."""
+        return self._running.replicas.file
+
+    @property
     def spec(self) -> ModelSpec:
         """What the model that was asked for wants and gives; all give the same classes."""
         return self._models[0].replicas.spec
@@ -97,24 +121,38 @@ class Models:
         """Whether an engine is being built."""
         return any(model.replicas.busy for model in self._models)
 
-    def start(self, run: Callable[[str, AnyPipeline], None]) -> None:
-        """Hand over the pipelines of the model that runs, on the executor.
+    @property
+    def losses(self) -> dict[str, str]:
+        """Of each device that is lost, or was a moment ago, what is done about it."""
+        return self._running.replicas.losses
 
-        Args:
-            run: takes a device, and the pipeline that is to run there from now on, which it closes.
-        """
+    def start(self, run: Run) -> None:
+        """Hand over the pipelines of the model that runs, and in `follow` those to come."""
         self._run = run
         for model in self._models:
             model.replicas.start(partial(self._take, model))
 
-    def use(self, step: int, lost: Collection[str] = ()) -> str:
+    def follow(self, worker: InferenceWorker) -> None:
+        """Look what has become of each, and bring back what is lost. Does not wait.
+
+        A device that is lost is lost to all models: what each of them had there is freed, and
+        opened again. Of those that do not run, once: it may be back before the one that runs.
+        """
+        lost = worker.lost
+        new = {device: why for device, why in lost.items() if device not in self._lost}
+        self._lost = set(lost)
+        for model in self._models:
+            runs = model is self._running
+            its = lost if runs else new
+            for device in its:
+                model.drop(device)
+            model.replicas.follow(worker, its, alone=runs and not worker.serves)
+
+    def use(self, step: int) -> str:
         """Run the model that was asked for (0), or one of the lighter ones (1 and so on).
 
         Where that is not ready, the last one before it that is. Frames under way are finished by
         the model that they began with, and the next ones run on this: none is lost.
-
-        Args:
-            lost: devices that are out of use, and stay so.
 
         Returns:
             Why it is not that model; '' if it is.
@@ -125,19 +163,18 @@ class Models:
             wanted -= 1
         if wanted != self.step:
             self.step = wanted
-            for device, pipeline in self._running.pipelines.items():
-                if device not in lost:
-                    self._run(device, pipeline.lend())
+            for device, (pipeline, spare) in self._running.ready.items():
+                self._run(device, pipeline.lend(), spare)
         return lacks[0] if lacks else ''
 
     def close(self) -> None:
         """Stop what is being built, and free what nobody runs. Does not wait."""
-        self._run = lambda device, pipeline: pipeline.close()
+        self._run = lambda device, pipeline, spare: pipeline.close()
         for model in self._models:
             model.replicas.close()
-            for pipeline in model.pipelines.values():
+            for pipeline, _ in model.ready.values():
                 pipeline.close()
-            model.pipelines = {}
+            model.ready = {}
 
     def join(self) -> None:
         """Wait, after `close`, until nothing is under way any more."""
@@ -155,29 +192,29 @@ class Models:
         """What runs and why, for diagnostics."""
         return {'model': str(self.path), **self._running.replicas.values()}
 
-    def _take(self, model: _Model, device: str, pipeline: AnyPipeline) -> None:
-        before, kept = model.pipelines.get(device), KeptPipeline(pipeline)
-        model.pipelines[device] = kept
+    def _take(self, model: _Model, device: str, pipeline: AnyPipeline, spare: bool) -> None:
+        before, kept = model.ready.get(device), KeptPipeline(pipeline)
+        model.ready[device] = _Ready(kept, spare)
         if model is self._running:
-            self._run(device, kept.lend())
+            self._run(device, kept.lend(), spare)
         if before is not None:
-            before.close()
+            before.pipeline.close()
 
     def _lack(self, model: _Model) -> str:
         """Why a model cannot take the place of the first; '' if it can."""
-        wanted = self._models[0].pipelines
-        for device, pipeline in wanted.items():
-            ready = model.pipelines.get(device)
-            if ready is None:
-                why = 'its engine is being built' if model.replicas.busy else 'it has no engine'
-                return f'{model.path.name} is not used on {device}: {why}'
+        wanted = self._models[0].ready
+        why = 'its engine is being built' if model.replicas.busy else 'it has no engine'
+        if not model.ready:
+            return f'{model.path.name} is not used: {why}'
+        for device, (pipeline, _) in wanted.items():
+            if device not in model.ready:
+                return f'{model.path.name} is not used: {why} on {device}'
+            backends = model.ready[device].pipeline.info.backend, pipeline.info.backend
             # On the processor, say, it would be no relief.
-            if ready.info.backend != pipeline.info.backend:
-                return (
-                    f'{model.path.name} is not used: it would run on {ready.info.backend}, and not'
-                    f' on {pipeline.info.backend}'
-                )
-        return '' if wanted else f'{model.path.name} is not used: no model is ready yet'
+            if backends[0] != backends[1]:
+                its, other = backends
+                return f'{model.path.name} is not used: it would run on {its}, and not on {other}'
+        return ''
 
 
 def _check_classes(lighter: Path, its: ModelSpec, model: Path, wanted: ModelSpec) -> None:

@@ -56,6 +56,10 @@ class KeptPipeline:
         """Run once."""
         self._pipeline.warm_up()
 
+    def give_up(self) -> None:
+        """It hangs: the end of the process does not wait for it, where that is known how."""
+        getattr(self._pipeline, 'give_up', lambda: None)()
+
     def close(self) -> None:
         """Hold it no more; once for each who does."""
         with self._lock:
