@@ -341,14 +341,26 @@ def test_an_engine_is_used_once_it_is_there_and_stays_open(
     while not vehicle.answers['front']:
         vehicle.send('front')
     assert score(vehicle.answers['front'][0]) == 0.5
-    for margin, state, found in ((30.0, 'nominal', 0.9), (3.0, 'hot', 0.5), (30.0, 'nominal', 0.9)):
+
+    def becomes(margin: float, state: str, found: float) -> None:
         heat.margin = margin
         vehicle.until(state)
         already = len(vehicle.answers['front'])
         while len(vehicle.answers['front']) == already:
             vehicle.send('front')
         assert score(vehicle.answers['front'][-1]) == found
+
+    becomes(30.0, 'nominal', 0.9)
+    becomes(3.0, 'hot', 0.5)
     assert len(gpu.opened) == 2 and not gpu.closed
+
+    # A GPU that is lost is lost to both, and both come back.
+    gpu.lost.add(0)
+    world.until(lambda: (vehicle.send('front'), len(gpu.closed) == 2)[1], 'both are freed')
+    gpu.lost.clear()
+    world.until(lambda: len(gpu.opened) >= 4, 'both are opened again')
+    becomes(3.0, 'hot', 0.5)
+    becomes(30.0, 'nominal', 0.9)
     vehicle.node.trigger_deactivate()
     vehicle.node.trigger_cleanup()
     world.until(lambda: sorted(gpu.closed) == sorted(gpu.opened), 'both are freed')
