@@ -39,6 +39,11 @@ class DiagnosticPublisher:
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
 
     def publish(self, verdict: Verdict, hardware_id: str, values: Mapping[str, object]) -> None:
+        """Say how it goes.
+
+        Args:
+            hardware_id: what it is about, always the same: a device, a source, a camera's topic.
+        """
         status = DiagnosticStatus(
             level=verdict.level,
             name=self._name,
