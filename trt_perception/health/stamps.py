@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from trt_perception.health.timing import BACK, Moment
+from trt_perception.health.timing import Moment
 
 #: Nanoseconds that a stamp may be ahead: clocks that are synchronised over a network differ by a
 #: few milliseconds, and /clock ticks at 10 Hz or more.
@@ -28,8 +28,8 @@ KINDS = {
 class Stamps:
     """Looks at each stamp beside this clock and the one before it.
 
-    Images that have been old from the first are those of a recording, and nothing is wrong with
-    them. So it is with one that begins anew.
+    Images that have been old from the first are those of a recording: that is no fault, nor is it
+    when it begins anew.
     """
 
     def __init__(self) -> None:
@@ -75,4 +75,4 @@ class Stamps:
         back = last.stamp - moment.stamp
         if not back:
             return 'repeated', 0
-        return ('back', back) if back < BACK or last.live else ('', 0)
+        return ('back', back) if last.live else ('', 0)
