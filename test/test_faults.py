@@ -10,7 +10,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import NoReturn
 
 import pytest
@@ -18,7 +20,9 @@ from models import constant_detector
 
 pytest.importorskip('rclpy')
 
-from rig import CAMERAS, Outcome, Rig
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from rig import CAMERAS, RATE, Outcome, Rig
 from world import World
 
 from trt_perception.build.engine import recovery, store
@@ -65,6 +69,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that is done once in a while is done more often."""
     monkeypatch.setattr(recovery, 'FIRST_PAUSE', 0.05)
     monkeypatch.setattr(backend, 'RECENT', 0.5)
+    monkeypatch.setattr(backend, 'STEADY', 1.0)
     monkeypatch.setattr(detector, 'REPORT_PERIOD', 0.2)
 
 
@@ -148,3 +153,77 @@ def test_devices_and_files(
     counts = rig.finish()
     for name in CAMERAS:
         assert counts[name]['published'] + counts[name]['failed'] > 0
+
+
+def storm(world: World, thresholds: list[float]) -> int:
+    """Set a parameter to these, as fast as it can be; how many were refused."""
+    client = world.node.create_client(SetParameters, 'detector/set_parameters')
+    world.until(client.service_is_ready, 'the service')
+    refused, waves = 0, [thresholds[n : n + 8] for n in range(0, len(thresholds), 8)]
+    for wave in waves:  # no more at once than the middleware keeps
+        futures = [
+            client.call_async(
+                SetParameters.Request(
+                    parameters=[Parameter('front.score_threshold', value=v).to_parameter_msg()]
+                )
+            )
+            for v in wave
+        ]
+        world.until(lambda: all(future.done() for future in futures), 'an answer')  # noqa: B023
+        refused += sum(not future.result().results[0].successful for future in futures)
+    return refused
+
+
+@pytest.mark.usefixtures('hasty')
+def test_cameras(make_rig: Callable[..., Rig], tmp_path: Path) -> None:
+    # Some 100 images a second are all that can be looked at.
+    model = constant_detector(tmp_path / 'slow.onnx', work=2)
+    # What the middleware overwrites of a flood it does not tell of.
+    rig = make_rig(model, frozen_after=0.5, image_depth=100)
+    front = rig.front
+
+    def endure(
+        fault: str, inject: Callable[[], object], words: str, clear: Callable[[], object]
+    ) -> Outcome:
+        outcome = tell(fault, rig.endure(inject, words, clear, task='front'))
+        assert outcome.others_lost == 0
+        return outcome
+
+    endure('unplugged', front.leave, 'nobody publishes /front/image', front.come_back)
+    for name, value, well, words in (
+        ('frozen', True, False, 'the same image for '),
+        ('skew', 3.0, 0.0, 'images? stamped ahead of this clock, by up to 3.0'),
+        ('skew', -60.0, 0.0, 'images? old when they came, up to 60 s by their stamps'),
+    ):
+        inject, clear = partial(setattr, front, name, value), partial(setattr, front, name, well)
+        endure(f'{name} {value}', inject, words, clear)
+
+    def again() -> None:
+        front.send(front.sent[-1])
+
+    def overtaken() -> None:
+        front.send(front.sent[-1] - 300_000_000)
+
+    endure('sent twice', again, '1 image with the stamp of the one before', lambda: None)
+    endure('overtaken', overtaken, '1 image stamped before the one before, by up to 0.3', lambda: None)
+
+    calmed: list[float] = []
+
+    def calm() -> None:
+        front.rate = RATE
+        calmed.extend((front.clock(), monotonic()))
+
+    flood = partial(setattr, front, 'rate', 10 * RATE)
+    assert endure('flood', flood, r', [1-9]\d* of \d+ dropped', calm).lost > 0
+    old = [at for stamp, at in front.answered.items() if stamp < calmed[0] and at > calmed[1]]
+    assert len(old) <= 7  # what the middleware holds back, what waits, and what was looked at
+
+    others = len(rig.rear.sent)
+    refused = storm(rig.world, [0.1, 7.0, 0.2, -1.0] * 50 + [0.3])
+    assert refused == 100 and rig.node.get_parameter('front.score_threshold').value == 0.3
+    rig.world.until(lambda: rig.rear.answered.keys() >= {*rig.rear.sent[others:-1]}, 'all of rear')
+
+    counts = rig.finish()
+    assert counts['front']['received'] + counts['front']['lost'] in front.heard
+    assert counts['front']['failed'] == counts['front']['rejected'] == 0
+    assert counts['rear']['received'] == counts['rear']['published'] in rig.rear.heard

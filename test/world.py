@@ -34,8 +34,8 @@ TIMEOUT = 120.0  # for what takes a moment; a loaded machine takes more of them
 RELIABLE = QoSProfile(depth=100)
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 LATEST = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-#: What a test's machine has to do with it.
-NO_BUDGET = {'latency_budget_ms': 0.0, 'rate_min_hz': 0.0}
+#: What a test's machine has to do with it, and its pictures, which are all the same.
+NO_BUDGET = {'latency_budget_ms': 0.0, 'rate_min_hz': 0.0, 'frozen_after': 0.0}
 BEST_EFFORT = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 

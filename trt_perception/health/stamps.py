@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from trt_perception.health.timing import BACK, Moment
+from trt_perception.health.timing import Moment
 
 #: Nanoseconds that a stamp may be ahead: clocks that are synchronised over a network differ by a
 #: few milliseconds, and /clock ticks at 10 Hz or more.
@@ -14,22 +14,22 @@ QUIET = 1_000_000_000
 
 #: What may be wrong with a stamp, and what to say of so many of them and the worst, in seconds.
 KINDS = {
-    'ahead': '{count} images were stamped ahead of this clock, by up to {worst:.3f} s: synchronise'
-    ' the clocks (chrony, PTP)',
-    'old': '{count} images were old when they came, up to {worst:.0f} s by their stamps, and those'
-    " before were not: the camera's clock was set, or it sends what it had kept",
-    'repeated': '{count} images bore the stamp of the one before: a camera that sends them twice,'
-    ' or two of them on one topic',
-    'back': '{count} images were stamped before the one before, by up to {worst:.3f} s: two cameras'
-    ' on one topic, or a clock that was set',
+    'ahead': '{images} stamped ahead of this clock, by up to {worst:.3f} s: synchronise the clocks'
+    ' (chrony, PTP)',
+    'old': '{images} old when they came, up to {worst:.0f} s by their stamps, and those before were'
+    " not: the camera's clock was set, or it sends what it had kept",
+    'repeated': '{images} with the stamp of the one before: a camera that sends them twice, or two'
+    ' cameras on one topic',
+    'back': '{images} stamped before the one before, by up to {worst:.3f} s: two cameras on one'
+    ' topic, or a clock that was set',
 }
 
 
 class Stamps:
     """Looks at each stamp beside this clock and the one before it.
 
-    Images that have been old from the first are those of a recording, and nothing is wrong with
-    them. So it is with one that begins anew.
+    Images that have been old from the first are those of a recording: that is no fault, nor is it
+    when it begins anew.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,8 @@ class Stamps:
 
     def tell(self, kind: str, count: int) -> str:
         """What to say of so many that were found since this was last asked."""
-        return KINDS[kind].format(count=count, worst=self._worst.pop(kind, 0) / 1e9)
+        images = '1 image' if count == 1 else f'{count} images'
+        return KINDS[kind].format(images=images, worst=self._worst.pop(kind, 0) / 1e9)
 
     def _judge(self, moment: Moment, last: Moment | None) -> tuple[str, int]:
         if moment.at < self._quiet_until:
@@ -74,4 +75,4 @@ class Stamps:
         back = last.stamp - moment.stamp
         if not back:
             return 'repeated', 0
-        return ('back', back) if back < BACK or last.live else ('', 0)
+        return ('back', back) if last.live else ('', 0)

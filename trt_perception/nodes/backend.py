@@ -20,7 +20,7 @@ STEADY = 60.0
 #: Seconds that diagnostics tell of a loss after it is over, however short it was.
 RECENT = 5.0
 
-#: Takes a pipeline, and whether there is something else to run where it fails again and again.
+#: Takes a pipeline, and whether it is one that runs in the place of what was lost.
 Run = Callable[[AnyPipeline, bool], None]
 
 
@@ -48,7 +48,7 @@ class Backend:
         self._told = 0
         self._tracked = True
         self._reason = ''
-        self._run: Run = lambda pipeline, spare: pipeline.close()
+        self._run: Run = lambda pipeline, instead: pipeline.close()
         self._recovery: Recovery | None = None
         self._pause = 0.0  # of the last recovery, when it was over, and what it was about
         self._mended = 0.0
@@ -101,6 +101,11 @@ class Backend:
         if self.info is None:
             return 'nothing yet: its engine is being built'
         return f'{self.info} ({self._reason})'
+
+    @property
+    def spare(self) -> bool:
+        """Whether something else may run in its place."""
+        return instead_of(self._wish, self._serving.tensorrt) is not None
 
     def judge(self, usual: Verdict) -> Verdict:
         """The usual verdict, unless what was asked for does not run."""
@@ -188,8 +193,7 @@ class Backend:
     def _take(self, offer: Offer | None) -> bool:
         if offer is not None:
             self.info, self._reason = offer.pipeline.info, offer.reason
-            instead = self._recovery is None and instead_of(self._wish, self._serving.tensorrt)
-            self._run(offer.pipeline, bool(instead))
+            self._run(offer.pipeline, self._recovery is not None)
         return offer is not None
 
     def _tell_notes(self) -> None:

@@ -18,6 +18,7 @@ from trt_perception.ros.detector_parameters import camera_values
 from trt_perception.ros.diagnostics import ERROR, OK, WARN, DiagnosticPublisher, Verdict, status_msg
 from trt_perception.ros.label_info import LATCHED
 from trt_perception.ros.policy_parameters import LEVELS
+from trt_perception.runtime.machine import board_model
 
 #: Seconds after which a reading tells nothing any more: the sensors' thread hangs.
 READING_HOLDS = 5.0
@@ -35,6 +36,7 @@ class Degradation:
         """
         self._node = node
         self._latest = latest
+        self._board = board_model()
         self._reading: Reading | None = None
         self._policy: Policy | None = None
         self._diagnostics = DiagnosticPublisher(node, 'policy')
@@ -42,13 +44,12 @@ class Degradation:
         self._level = Level.NOMINAL  # that was told last, and what was done in it
         self._told: object = None
 
-    def step(self, detection: Detection | None, values: Mapping[str, Any], device: str) -> None:
+    def step(self, detection: Detection | None, values: Mapping[str, Any]) -> None:
         """Decide, do and tell; to be called once a second.
 
         Args:
             detection: None while no model is loaded.
             values: of the detector's parameters and those of its cameras.
-            device: what runs the model.
         """
         state = self._decide(values)
         level = Level.NOMINAL if state is None else state.level
@@ -60,12 +61,12 @@ class Degradation:
         done = _done(measures, model, lack)
         verdict = _judge(state, done)
         told = _values(state, measures, model, lack)
-        self._diagnostics.publish(verdict, device, told)
+        self._diagnostics.publish(verdict, self._board, told)
         news = (state is None, level, state is not None and state.blind, done)
         if news != self._told:
             if detection is not None:
                 self._log(level, verdict)
-            self._health.publish(status_msg(self._diagnostics.name, verdict, device, told))
+            self._health.publish(status_msg(self._diagnostics.name, verdict, self._board, told))
             self._told = news
 
     @staticmethod

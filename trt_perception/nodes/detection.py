@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Any
 
 from rclpy.clock import Clock
@@ -30,6 +31,9 @@ MOST_LANES = 3
 MOST_TOGETHER = 8
 #: Seconds between two looks at what is being built, what hangs and what is lost.
 PERIOD = 0.2
+#: Seconds between two such looks from which on this process was kept from running, and seconds that
+#: diagnostics tell of it.
+STANDSTILL, RECENT = 2.0, 5.0
 
 
 class Detection:
@@ -68,6 +72,8 @@ class Detection:
         self._clock = clock
         self._watchdog: float = values['watchdog']
         self._timer: Timer | None = None
+        self._looked = 0.0  # when `_follow` did last
+        self._stood = 0.0, -RECENT  # how long this process stood still, and when that was over
         lighter = [user_path(each) for each in values['policy.lighter_models'] if each]
         self.replicas = Models(node.get_logger(), wish, devices_of(values), lighter)
         self.streams: dict[str, DetectionStream] = {}
@@ -166,6 +172,13 @@ class Detection:
             device, told = next(iter(losses.items()))
             level = WARN if self._worker.serves else ERROR
             return Verdict(max(level, verdict.level), f'device {device} {told}')
+        stood, over = self._stood
+        if verdict.level == OK and monotonic() - over < RECENT:
+            return Verdict(
+                WARN,
+                f'this process stood still for {stood:.1f} s: it was stopped, or the machine is'
+                ' overloaded',
+            )
         change = self.replicas.file.change
         if change and verdict.level == OK:
             return Verdict(
@@ -194,6 +207,10 @@ class Detection:
         self.replicas.join()
 
     def _follow(self) -> None:
+        now = monotonic()
+        if self._looked and now - self._looked > STANDSTILL:
+            self._stood = now - self._looked, now
+        self._looked = now
         self._worker.watch(PERIOD, self._watchdog)
         self.replicas.follow(self._worker)
 

@@ -318,7 +318,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self._board.report(sum(monitor.frames for monitor in self._monitors.values()))
         self._log('inference', verdict)
         self._diagnostics['inference'].publish(verdict, device, values)
-        self._degradation.step(detection, parameters.values(self, self._table), device)
+        self._degradation.step(detection, parameters.values(self, self._table))
 
     def _judge(self, camera: str, usual: Verdict) -> Verdict:
         if self._detection is None or self._state != 'active':

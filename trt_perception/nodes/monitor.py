@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from time import perf_counter, perf_counter_ns
 
 from rclpy.clock import ROSClock
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from trt_perception.core import Frame, FrameError
-from trt_perception.health.budget import Budget, BudgetJudge
+from trt_perception.health.budget import Budget, BudgetJudge, Level
 from trt_perception.health.frozen import Frozen
 from trt_perception.health.stamps import KINDS, Stamps
 from trt_perception.health.statistics import FrameCounts
@@ -43,7 +43,6 @@ class StreamMonitor:
         self._last_error = ''
         self._jumps = 0
         self._told = False
-        self._judged = self._counts.snapshot()
         self.begin()
 
     def begin(self) -> None:
@@ -52,6 +51,8 @@ class StreamMonitor:
         self._stamps.clear()
         self.frozen.clear()
         self._punctuality = BudgetJudge()
+        self._level = Level.OK
+        self._judged = self._counts.snapshot()
         self._judged_at = self._last_image = perf_counter()
         self._had_images = False
         self._time = -1
@@ -133,57 +134,75 @@ class StreamMonitor:
         self._judged, self._judged_at = counts, now
         time = self._clock.now().nanoseconds
         stands, self._time = time == self._time, time  # a simulation that is paused
-        if new['received'] or stands:
+        came = new['received'] > 0
+        if came or stands:
             self._last_image = now
-        self._had_images = self._had_images or new['received'] > 0
+        self._had_images |= came
         self._timing.turn()
         self._tell_obstacle()
-        timing = self._punctuality.judge(now, self._timing, self.budget, news=new['received'] > 0)
-        speed = self._timing.speed
-        by_stamps = f'; at {speed:.2f} of the speed of the stamps' if abs(speed - 1) > 0.05 else ''
+        verdicts = [
+            *self._mishaps(new),
+            *self._silence(now),
+            *self._oddities(new),
+            self._judge_times(now, came),
+        ]
         if problem:
             return Verdict(WARN, problem)
-        verdicts = []
-        if new['failed'] or new['rejected']:
-            works = new['published'] and not new['failed']
-            verdicts.append(Verdict(WARN if works else ERROR, self._last_error))
-        if new['lost']:
-            verdicts.append(Verdict(
-                WARN,
-                f'{new["lost"]} images were lost on their way here, {new["received"]} came; large'
-                ' ones need config/fastdds_large_images.xml at the camera (README, Large images)',
-            ))  # fmt: skip
-        if now - self._last_image > self.budget.silence_s:
-            level = STALE if self._had_images else WARN
-            verdicts.append(Verdict(level, f'no image for {now - self._last_image:.0f} s'))
-        for kind in KINDS:
-            if count := new.get(f'stamp {kind}', 0):
-                verdicts.append(Verdict(WARN, self._stamps.tell(kind, count)))
-        if new['received'] and self.frozen.problem:
-            verdicts.append(Verdict(WARN, self.frozen.problem))
-        verdicts.append(Verdict(bytes([timing.level]), timing.message + by_stamps))
         amiss = sorted((v for v in verdicts if v.level != OK), key=lambda v: v.level, reverse=True)
         if amiss:  # the worst first: one does not hide another
             return Verdict(amiss[0].level, '; '.join(verdict.message for verdict in amiss))
-        if stands and not new['received']:
+        if stands and not came:
             return Verdict(OK, 'no image, and /clock stands still')
         rate = new['published'] / seconds
         text = f'{rate:.1f} images/s, {new["dropped"]} of {new["received"]} dropped'
-        return Verdict(OK, text + by_stamps)
+        return Verdict(OK, text + self._by_stamps())
 
     def values(self) -> dict[str, object]:
         """All counts, and the percentiles of each stage, for diagnostics."""
-        timing = self._timing
+        timing, obstacle = self._timing, self._timing.obstacle
         return {
             **self._counts.snapshot(),
             'clock jumps': self._jumps,
-            'latency judged by': f'{timing.latency} ({timing.obstacle})'
-            if timing.obstacle
-            else timing.latency,
+            'latency judged by': timing.latency + (f' ({obstacle})' if obstacle else ''),
             'speed of stamps': f'{timing.speed:.3f}',
             'jitter ms': f'{timing.jitter_ms:.3f}',
             **timing.durations.values(),
         }
+
+    def _mishaps(self, new: Mapping[str, int]) -> Iterator[Verdict]:
+        if new['failed'] or new['rejected']:
+            works = new['published'] and not new['failed']
+            yield Verdict(WARN if works else ERROR, self._last_error)
+        if new['lost']:
+            yield Verdict(
+                WARN,
+                f'{new["lost"]} images were lost on their way here, {new["received"]} came; large'
+                ' ones need config/fastdds_large_images.xml at the camera (README, Large images)',
+            )
+
+    def _silence(self, now: float) -> Iterator[Verdict]:
+        silence = now - self._last_image
+        if silence > self.budget.silence_s:
+            yield Verdict(STALE if self._had_images else WARN, f'no image for {silence:.0f} s')
+
+    def _oddities(self, new: Mapping[str, int]) -> Iterator[Verdict]:
+        for kind in KINDS:
+            if count := new.get(f'stamp {kind}', 0):
+                yield Verdict(WARN, self._stamps.tell(kind, count))
+        if new['received'] and self.frozen.problem:
+            yield Verdict(WARN, self.frozen.problem)
+
+    def _judge_times(self, now: float, news: bool) -> Verdict:
+        level, message = self._punctuality.judge(now, self._timing, self.budget, news=news)
+        message += self._by_stamps()
+        if level == Level.ERROR and self._level != Level.ERROR:
+            self._logger.error(message)
+        self._level = level
+        return Verdict(bytes([level]), message)
+
+    def _by_stamps(self) -> str:
+        speed = self._timing.speed
+        return f'; at {speed:.2f} of the speed of the stamps' if abs(speed - 1) > 0.05 else ''
 
     def _tell_obstacle(self) -> None:
         obstacle = self._timing.obstacle

@@ -183,7 +183,7 @@ class OverlayNode(Node):
         fates = ('rejected', 'failed', 'dropped', 'paused', 'unseen', 'published')
         self._diagnostics.publish(
             verdict,
-            '',
+            self.resolve_topic_name('image'),
             {
                 'images': self._images.source or 'none',
                 'subscribers': self._output.subscribers,

@@ -77,9 +77,17 @@ class Replicas:
         return any(backend.busy for backend in self.backends.values())
 
     def start(self, run: Callable[[str, AnyPipeline, bool], None]) -> None:
-        """Hand over each device's pipeline, and in `follow` each that replaces it."""
+        """Hand over each device's pipeline, and in `follow` each that replaces it.
+
+        Args:
+            run: takes the device, and whether something else may run in the place of this.
+        """
+
+        def hand_over(device: str, pipeline: AnyPipeline, instead: bool) -> None:
+            run(device, pipeline, not instead and any(b.spare for b in self.backends.values()))
+
         for device, backend in self.backends.items():
-            backend.start(functools.partial(run, device))
+            backend.start(functools.partial(hand_over, device))
 
     def follow(self, worker: InferenceWorker, lost: Mapping[str, str], alone: bool) -> None:
         """Look what has become of each, and bring back what is lost. Does not wait.

@@ -114,7 +114,7 @@ def cameras_of(values: Mapping[str, Any]) -> list[str]:
         ParameterError: a name that cannot be part of a topic's, or one that is there twice.
     """
     names = [name for name in values['cameras'] if name]
-    taken = {p.name for p in DETECTOR} | {'inference', 'policy'}  # the detector's own statuses
+    taken = {p.name for p in DETECTOR} | {'inference', 'board', 'policy'}  # its other statuses
     for number, name in enumerate(names):
         if not _CAMERA.fullmatch(name) or name in taken:
             raise ParameterError(

@@ -56,6 +56,11 @@ class DiagnosticPublisher:
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
 
     def publish(self, verdict: Verdict, hardware_id: str, values: Mapping[str, object]) -> None:
+        """Say how it goes.
+
+        Args:
+            hardware_id: what it is about, always the same: a device, a source, a camera's topic.
+        """
         message = DiagnosticArray(status=[status_msg(self.name, verdict, hardware_id, values)])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
