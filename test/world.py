@@ -35,7 +35,12 @@ RELIABLE = QoSProfile(depth=100)
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 LATEST = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 #: What a test's machine has to do with it, and its pictures, which are all the same.
-NO_BUDGET = {'latency_budget_ms': 0.0, 'rate_min_hz': 0.0, 'frozen_after': 0.0}
+NO_BUDGET = {
+    'latency_budget_ms': 0.0,
+    'rate_min_hz': 0.0,
+    'frozen_after': 0.0,
+    'policy.enabled': False,
+}
 BEST_EFFORT = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 

@@ -19,8 +19,8 @@ class FrameCounts:
     #: received: came in. lost: sent but never came, as far as the middleware can tell.
     ARRIVALS = ('received', 'lost')
     #: published: detections were sent. dropped: a newer frame came first. rejected: the image was
-    #: unusable. limited: the rate limit skipped it. failed: the network could not be run.
-    #: discarded: the node was deactivated meanwhile. unserved: the engine was not built yet.
+    #: unusable. limited: the rate limit or the policy skipped it. failed: the network could not be
+    #: run. discarded: the node was deactivated meanwhile. unserved: the engine was not built yet.
     FATES = ('published', 'dropped', 'rejected', 'limited', 'failed', 'discarded', 'unserved')
     #: stale: was older than its latency budget when it came. late: was published after it.
     PUNCTUALITY = ('stale', 'late')

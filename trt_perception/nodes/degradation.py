@@ -166,6 +166,7 @@ def _judge(state: State | None, done: str) -> Verdict:
 def _values(state: State | None, measures: Measures, model: str, lack: str) -> dict[str, object]:
     values: dict[str, object] = {'state': 'off' if state is None else str(state.level)}
     if state is not None:
+        values['for s'] = f'{monotonic() - state.since:.0f}'
         if state.margin_c is not None:
             values['margin C'] = f'{state.margin_c:.1f}'
         if state.heating_c_s is not None:
