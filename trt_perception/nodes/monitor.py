@@ -10,7 +10,8 @@ from rclpy.clock import ROSClock
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from trt_perception.core import Frame, FrameError
-from trt_perception.health.budget import Budget, BudgetJudge, Level
+from trt_perception.health.budget import Budget, BudgetJudge
+from trt_perception.health.level import Level
 from trt_perception.health.statistics import FrameCounts
 from trt_perception.health.timing import Moment, Timing
 from trt_perception.ros.diagnostics import ERROR, OK, STALE, WARN, ThrottledErrors, Verdict
@@ -92,6 +93,11 @@ class StreamMonitor:
             self._counts.add('late')
         self._counts.add(FrameCounts.OVER_LIMIT, over_limit)
         self._counts.add('published')  # last: who sees the count finds the times
+
+    @property
+    def frames(self) -> int:
+        """How many were published so far."""
+        return self._counts.snapshot()['published']
 
     def failed(self, error: Exception) -> None:
         """Count and log a frame that gave nothing, by its cause."""
