@@ -108,12 +108,12 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self.create_timer(REPORT_PERIOD, self._report, clock=self._steady)
         if values['autostart']:
             self._start_timer = self.create_timer(0.0, self._autostart, clock=self._steady)
-        self._board = BoardMonitor(self)
-        self._degradation = Degradation(self, self._board.latest)
-        self._board.watch(gpus_of(values) if values['board'] else None)
         self._jumps = self.get_clock().create_jump_callback(
             CLOCK_JUMP, post_callback=lambda jump: self._on_clock_jump()
         )
+        self._board = BoardMonitor(self)
+        self._degradation = Degradation(self, self._board.latest)
+        self._board.watch(gpus_of(values) if values['board'] else None)
         self._built = True
 
     @_told

@@ -10,8 +10,9 @@ from rclpy.clock import ROSClock
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from trt_perception.core import Frame, FrameError
-from trt_perception.health.budget import Budget, BudgetJudge, Level
+from trt_perception.health.budget import Budget, BudgetJudge
 from trt_perception.health.frozen import Frozen
+from trt_perception.health.level import Level
 from trt_perception.health.stamps import KINDS, Stamps
 from trt_perception.health.statistics import FrameCounts
 from trt_perception.health.timing import Moment, Timing
