@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, NamedTuple
@@ -166,9 +166,9 @@ class Rig:
         self._thread = threading.Thread(target=self._send)
         self._begun = False
 
-    def start(self) -> Rig:
-        """Let the cameras send, and wait until all is well."""
-        for source in (self.front, self.rear):
+    def start(self, sources: Sequence[Source] = ()) -> Rig:
+        """Let the cameras send, or some of them, and wait until all is well."""
+        for source in sources or (self.front, self.rear):
             source.come_back()
         self._begun = True
         self._thread.start()
@@ -220,7 +220,9 @@ class Rig:
                 (
                     (at, status)
                     for at, status in tuple(self.said)
-                    if at >= since and status.name.endswith(f': {task}') and re.search(words, status.message)
+                    if at >= since
+                    and status.name.endswith(f': {task}')
+                    and re.search(words, status.message)
                 ),
                 None,
             )

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import NoReturn
 
 import pytest
@@ -20,10 +21,11 @@ from models import constant_detector
 
 pytest.importorskip('rclpy')
 
+from processes import TIMEOUT, parameters, start
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rig import CAMERAS, RATE, Outcome, Rig
-from world import World
+from world import NO_BUDGET, World
 
 from trt_perception.build.engine import recovery, store
 from trt_perception.build.engine.cache import EngineCache
@@ -205,7 +207,9 @@ def test_cameras(make_rig: Callable[..., Rig], tmp_path: Path) -> None:
         front.send(front.sent[-1] - 300_000_000)
 
     endure('sent twice', again, '1 image with the stamp of the one before', lambda: None)
-    endure('overtaken', overtaken, '1 image stamped before the one before, by up to 0.3', lambda: None)
+    endure(
+        'overtaken', overtaken, '1 image stamped before the one before, by up to 0.3', lambda: None
+    )
 
     calmed: list[float] = []
 
@@ -227,3 +231,43 @@ def test_cameras(make_rig: Callable[..., Rig], tmp_path: Path) -> None:
     assert counts['front']['received'] + counts['front']['lost'] in front.heard
     assert counts['front']['failed'] == counts['front']['rejected'] == 0
     assert counts['rear']['received'] == counts['rear']['published'] in rig.rear.heard
+
+
+def test_processes_that_stand_still(world: World, model: Path) -> None:
+    """A camera and a detector as processes of their own, each stopped for a while."""
+    rig = Rig(world, model, node=False)
+    budget = {**NO_BUDGET, 'watchdog': 1.0, 'image_depth': 100}
+    eye = start(
+        'camera', world.domain_id, '-r', 'image:=front/image',
+        *parameters(source='pattern', width=64, height=64, rate=20.0),
+    )  # fmt: skip
+    detector = start(
+        'detector', world.domain_id,
+        *parameters(model=model, threads=1, cameras='[front, rear]', **budget),
+    )  # fmt: skip
+    try:
+        rig.start(sources=[rig.rear])
+        begun = monotonic()
+        detector.send_signal(signal.SIGSTOP)
+        sleep(2.5)
+        detector.send_signal(signal.SIGCONT)
+        rig.until_says('inference', 'this process stood still for ', begun)
+        eye.send_signal(signal.SIGSTOP)
+        rig.until_says('front', 'no image for ', begun)
+        eye.send_signal(signal.SIGCONT)
+        rig.until_well(monotonic())
+        # Nobody took that for an inference that hangs, nor lost count.
+        assert not [s for _, s in rig.said if 'has not come back' in s.message]
+        rear = rig.rear
+        assert sum(stamp not in rear.answered for stamp in rear.sent) <= 1
+        eye.send_signal(signal.SIGINT)
+        assert eye.wait(TIMEOUT) == 0
+        counts = rig.finish()
+        assert counts['front']['failed'] == counts['rear']['failed'] == 0
+    finally:
+        rig.close()
+        for process in (eye, detector):
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=TIMEOUT)
+    assert (eye.returncode, detector.returncode) == (0, 0)
