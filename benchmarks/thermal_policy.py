@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from trt_perception.health.policy import Level, Measures, Policy, Settings
+from trt_perception.health.policy import Heat, Measures, Policy, Settings
 from trt_perception.runtime.rate_limit import Thinning
 from trt_perception.runtime.schedule import Scheduler
 
@@ -185,7 +185,7 @@ class Simulation:
         self._at(now + _STEP, 'plant', None)
 
     def _on_reading(self, now: float, what: None) -> None:
-        level = Level.NOMINAL
+        level = Heat.NOMINAL
         if self._policy is not None:
             before = self._policy.state.level
             read = self.die + self._chance.gauss(0, self.plant.noise_c)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from trt_perception.health.policy import (
     LEAST_SHARE,
-    Level,
+    Heat,
     Policy,
     PolicyError,
     Settings,
@@ -22,7 +22,7 @@ from trt_perception.health.policy import (
     shares_of,
 )
 
-NOMINAL, WARM, HOT, CRITICAL = Level
+NOMINAL, WARM, HOT, CRITICAL = Heat
 SETTINGS = Settings((6, 4, 2), hysteresis_c=3, horizon_s=20, hold_s=30)
 
 
@@ -33,7 +33,7 @@ def follow(
     return [policy.update(begin + k, margin, throttled) for k, margin in enumerate(margins)]
 
 
-def levels(states: Iterable[State]) -> list[Level]:
+def levels(states: Iterable[State]) -> list[Heat]:
     """Each level once, in its order."""
     found = [state.level for state in states]
     return [level for k, level in enumerate(found) if not k or level != found[k - 1]]
@@ -238,13 +238,13 @@ def test_shares(priorities: dict[str, float], load: float, shed: bool) -> None:
 def test_what_is_done_in_each_level() -> None:
     two = {'front': 2.0, 'rear': 1.0}
     settings = Settings(loads=(0.9, 0.6, 0.5), pause_overlay_from=WARM, lighter_from=HOT)
-    done = [settings.measures(level, two) for level in Level]
+    done = [settings.measures(level, two) for level in Heat]
     assert [m.model for m in done] == [0, 0, 1, 2]
     assert [m.overlay_paused for m in done] == [False, True, True, True]
     assert [m.shares['front'] for m in done] == [1, 1, 1, 1]
     assert [m.shares['rear'] for m in done] == pytest.approx([1, 0.8, 0.2, 0])
     never = Settings(lighter_from=None, pause_overlay_from=None, shed_from=None, loads=(1, 1, 0.5))
-    done = [never.measures(level, two) for level in Level]
+    done = [never.measures(level, two) for level in Heat]
     assert [m.model for m in done] == [0, 0, 0, 0]
     assert not any(m.overlay_paused for m in done)
     assert [m.shares['rear'] for m in done] == pytest.approx([1, 1, 1, 0.1])

@@ -29,7 +29,7 @@ class PolicyError(PerceptionError):
     """Settings that contradict each other."""
 
 
-class Level(IntEnum):
+class Heat(IntEnum):
     """How close the board is to slowing itself down."""
 
     NOMINAL = 0
@@ -62,9 +62,9 @@ class Settings:
     horizon_s: float = 20.0
     hold_s: float = 30.0
     loads: tuple[float, float, float] = (0.8, 0.6, 0.3)
-    lighter_from: Level | None = Level.HOT
-    pause_overlay_from: Level | None = Level.WARM
-    shed_from: Level | None = Level.CRITICAL
+    lighter_from: Heat | None = Heat.HOT
+    pause_overlay_from: Heat | None = Heat.WARM
+    shed_from: Heat | None = Heat.CRITICAL
 
     def __post_init__(self) -> None:
         for what, numbers in (('margin', self.margins_c), ('load', self.loads)):
@@ -75,14 +75,14 @@ class Settings:
                     ' do not go down; a hotter level begins closer to the trip point and does less'
                 )
 
-    def measures(self, level: Level, priorities: Mapping[str, float]) -> Measures:
+    def measures(self, level: Heat, priorities: Mapping[str, float]) -> Measures:
         """What is done in a level.
 
         Args:
             priorities: of the cameras by name.
         """
 
-        def since(first: Level | None) -> int:
+        def since(first: Heat | None) -> int:
             return 0 if first is None or level < first else level - first + 1
 
         load = (1.0, *self.loads)[level]
@@ -153,7 +153,7 @@ class State:
         blind: there was a margin once, and there is none now.
     """
 
-    level: Level = Level.NOMINAL
+    level: Heat = Heat.NOMINAL
     since: float = 0.0
     why: str = ''
     margin_c: float | None = None
@@ -197,7 +197,7 @@ class Trend:
 
 
 class Policy:
-    """The state machine of `Level`.
+    """The state machine of `Heat`.
 
     **Up**, at once and over as many levels as it takes: the margin is within the level's, or will
     be within the horizon if the trend goes on. The trend leads at most one level further than the
@@ -259,7 +259,7 @@ class Policy:
             elif self._calm is None:
                 self._calm = at
             elif at - self._calm >= hold:
-                level, since, self._calm, self._left = Level(level - 1), at, at, at
+                level, since, self._calm, self._left = Heat(level - 1), at, at, at
         self.state = State(
             level,
             since,
@@ -273,14 +273,14 @@ class Policy:
 
     def _asked(
         self, margin: float | None, ahead: float | None, throttled: str, extra: float
-    ) -> tuple[Level, str]:
+    ) -> tuple[Heat, str]:
         """The level that a reading asks for, and why.
 
         Args:
             ahead: the margin at the horizon.
             extra: degrees Celsius that each level begins earlier.
         """
-        found, why = Level.NOMINAL, 'cooling down'
+        found, why = Heat.NOMINAL, 'cooling down'
         if margin is None:
             why = 'no temperature is known any more'
         else:
@@ -289,15 +289,15 @@ class Policy:
             if found:
                 why = f'{margin:.1f} C below the trip point'
             if soon > found:
-                found = Level(found + 1)
+                found = Heat(found + 1)
                 seconds = self.settings.horizon_s
                 why = f'{margin:.1f} C below the trip point, {ahead:.1f} in {seconds:.0f} s'
         if throttled:
-            found, why = max(found, Level.HOT), f'throttled: {throttled}'
+            found, why = max(found, Heat.HOT), f'throttled: {throttled}'
         return found, why
 
-    def _within(self, margin: float, extra: float) -> Level:
-        return Level(sum(margin <= begins + extra for begins in self.settings.margins_c))
+    def _within(self, margin: float, extra: float) -> Heat:
+        return Heat(sum(margin <= begins + extra for begins in self.settings.margins_c))
 
 
 def _seconds(margin: float | None, slope: float | None) -> float | None:

@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 
 from trt_perception.health.board import Reading
-from trt_perception.health.policy import Level, Measures, Policy, Settings, State
+from trt_perception.health.policy import Heat, Measures, Policy, Settings, State
 from trt_perception.nodes.detection import Detection
 from trt_perception.ros.detector_parameters import camera_values
 from trt_perception.ros.diagnostics import ERROR, OK, WARN, DiagnosticPublisher, Verdict, status_msg
@@ -22,7 +22,7 @@ from trt_perception.runtime.machine import board_model
 
 #: Seconds after which a reading tells nothing any more: the sensors' thread hangs.
 READING_HOLDS = 5.0
-_VERDICTS = {Level.NOMINAL: OK, Level.WARM: WARN, Level.HOT: WARN, Level.CRITICAL: ERROR}
+_VERDICTS = {Heat.NOMINAL: OK, Heat.WARM: WARN, Heat.HOT: WARN, Heat.CRITICAL: ERROR}
 
 
 class Degradation:
@@ -41,7 +41,7 @@ class Degradation:
         self._policy: Policy | None = None
         self._diagnostics = DiagnosticPublisher(node, 'policy')
         self._health = node.create_publisher(DiagnosticStatus, '~/health', LATCHED)
-        self._level = Level.NOMINAL  # that was told last, and what was done in it
+        self._level = Heat.NOMINAL  # that was told last, and what was done in it
         self._told: object = None
 
     def step(self, detection: Detection | None, values: Mapping[str, Any]) -> None:
@@ -52,10 +52,10 @@ class Degradation:
             values: of the detector's parameters and those of its cameras.
         """
         state = self._decide(values)
-        level = Level.NOMINAL if state is None else state.level
+        level = Heat.NOMINAL if state is None else state.level
         cameras = [] if detection is None else list(detection.streams)
         priorities = {c: camera_values(c, values)['priority'] for c in cameras}
-        measures = settings_of(values).measures(level if cameras else Level.NOMINAL, priorities)
+        measures = settings_of(values).measures(level if cameras else Heat.NOMINAL, priorities)
         lack = '' if detection is None else self._apply(detection, measures)
         model = '' if detection is None else detection.lighter_model
         done = _done(measures, model, lack)
@@ -77,7 +77,7 @@ class Degradation:
         detection.pause_overlay(measures.overlay_paused)
         return detection.lighter(measures.model)
 
-    def _log(self, level: Level, verdict: Verdict) -> None:
+    def _log(self, level: Heat, verdict: Verdict) -> None:
         """Say what is new; at the start only what is unusual."""
         logger, line = self._node.get_logger(), f'policy: {verdict.message}'
         if verdict.level != OK and level >= self._level:
@@ -115,8 +115,8 @@ def settings_of(values: Mapping[str, Any]) -> Settings:
         warm, hot, critical = (given[f'{level}_{what}'] for level in LEVELS)
         return warm, hot, critical
 
-    def begins(what: str) -> Level | None:
-        return None if given[what] == 'never' else Level[given[what].upper()]
+    def begins(what: str) -> Heat | None:
+        return None if given[what] == 'never' else Heat[given[what].upper()]
 
     return Settings(
         margins_c=of_levels('margin'),
