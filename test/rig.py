@@ -19,7 +19,6 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 from world import NO_BUDGET, RELIABLE, Camera, World, values
 
@@ -32,6 +31,8 @@ CAMERAS = ['front', 'rear']
 RATE = 20.0  # of the front camera
 #: Seconds after which the rear camera does not wait for an answer any more.
 PATIENCE = 1.0
+#: Seconds that an answer gets that is under way when all is well again.
+UNDER_WAY = 0.3
 
 
 class Outcome(NamedTuple):
@@ -231,8 +232,8 @@ class Rig:
 
     def last(self, task: str) -> DiagnosticStatus:
         """What was said last."""
-        tasks = (s for _, s in reversed(tuple(self.said)) if s.name.endswith(f': {task}'))
-        return next(tasks, DiagnosticStatus())
+        said = self._of(task, 0.0)
+        return said[-1][1] if said else DiagnosticStatus()
 
     def until_well(self, since: float) -> float:
         """Wait until the detector and both cameras are well; when they were."""
@@ -269,7 +270,7 @@ class Rig:
 
     def _lost(self, source: Source, since: int) -> tuple[int, int]:
         until = len(source.sent)
-        give_up = monotonic() + PATIENCE  # for what is in flight
+        give_up = monotonic() + UNDER_WAY
         while monotonic() < give_up and self._missing(source, since, until):
             sleep(0.02)
         return until - since, self._missing(source, since, until)
@@ -282,17 +283,17 @@ class Rig:
         answers = self.front.answered
         return min((answers[s] for s in self.front.sent[since:] if s in answers), default=0.0)
 
+    def _of(self, task: str, since: float) -> list[tuple[float, DiagnosticStatus]]:
+        return [
+            (at, status)
+            for at, status in tuple(self.said)
+            if at >= since and status.name.endswith(f': {task}')
+        ]
+
     def _until_level(self, task: str, since: float) -> float:
         def found() -> float:
-            ok = DiagnosticStatus.OK
-            return next(
-                (
-                    at
-                    for at, status in tuple(self.said)
-                    if at >= since and status.name.endswith(f': {task}') and status.level == ok
-                ),
-                0.0,
-            )
+            said = self._of(task, since)
+            return next((at for at, s in said if s.level == DiagnosticStatus.OK), 0.0)
 
         return self.world.until(found, f'{task} is well; last {self.last(task).message!r}')
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What breaks while a detector of two cameras runs, over real DDS: each fault is named on diagnostics,
-is recovered from, costs no more images than it must, and every image is accounted for.
+"""What breaks while a detector of two cameras runs, over real DDS: each fault is named on
+diagnostics, is recovered from, disturbs nothing else, and every image is accounted for.
 
 `rig` says how; how long it took is printed and not asserted.
 """
@@ -69,7 +69,7 @@ def tell(fault: str, outcome: Outcome) -> Outcome:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that is done once in a while is done more often."""
-    monkeypatch.setattr(recovery, 'FIRST_PAUSE', 0.05)
+    monkeypatch.setattr(recovery, 'FIRST_PAUSE', 0.2)
     monkeypatch.setattr(backend, 'RECENT', 0.5)
     monkeypatch.setattr(backend, 'STEADY', 1.0)
     monkeypatch.setattr(detector, 'REPORT_PERIOD', 0.2)
@@ -98,10 +98,8 @@ def test_devices_and_files(
     tell('all are gone for a while', outcome)
     assert 'attempt' in outcome.named
 
-    outcome = rig.endure(lambda: gpu.full.add(0), 'OUT_OF_MEMORY', gpu.full.clear)
-    tell('no memory on one of two', outcome)
     outcome = rig.endure(lambda: gpu.full.update(both), '; runs on ONNX', gpu.full.clear)
-    tell('no memory at all', outcome)
+    tell('no memory', outcome)
     assert outcome.lost + outcome.others_lost >= FAILURES
 
     def return_() -> None:
@@ -149,7 +147,7 @@ def test_devices_and_files(
     with monkeypatch.context() as patch:
         outcome = rig.endure(fill, 'cannot be written: No space left on device', empty)
     tell('the disk of the engines is full', outcome)
-    assert 'there is no engine: ' in outcome.named and 'runs on ' in outcome.named
+    assert 'there is no engine: ' in outcome.named
     assert not list(cache.folder.glob('.*.tmp'))
 
     counts = rig.finish()
@@ -185,7 +183,10 @@ def test_cameras(make_rig: Callable[..., Rig], tmp_path: Path) -> None:
     front = rig.front
 
     def endure(
-        fault: str, inject: Callable[[], object], words: str, clear: Callable[[], object]
+        fault: str,
+        inject: Callable[[], object],
+        words: str,
+        clear: Callable[[], object] = lambda: None,
     ) -> Outcome:
         outcome = tell(fault, rig.endure(inject, words, clear, task='front'))
         assert outcome.others_lost == 0
@@ -247,23 +248,25 @@ def test_processes_that_stand_still(world: World, model: Path) -> None:
     )  # fmt: skip
     try:
         rig.start(sources=[rig.rear])
+        rig.rear.rate = RATE  # whatever is answered: there is a backlog
         begun = monotonic()
+        eye.send_signal(signal.SIGSTOP)
+        sleep(2.5)
         detector.send_signal(signal.SIGSTOP)
         sleep(2.5)
         detector.send_signal(signal.SIGCONT)
         rig.until_says('inference', 'this process stood still for ', begun)
-        eye.send_signal(signal.SIGSTOP)
         rig.until_says('front', 'no image for ', begun)
         eye.send_signal(signal.SIGCONT)
-        rig.until_well(monotonic())
+        rig.until_says('front', r'^[1-9]\S* images/s', monotonic())
         # Nobody took that for an inference that hangs, nor lost count.
         assert not [s for _, s in rig.said if 'has not come back' in s.message]
-        rear = rig.rear
-        assert sum(stamp not in rear.answered for stamp in rear.sent) <= 1
         eye.send_signal(signal.SIGINT)
         assert eye.wait(TIMEOUT) == 0
         counts = rig.finish()
         assert counts['front']['failed'] == counts['rear']['failed'] == 0
+        assert counts['rear']['received'] + counts['rear']['lost'] in rig.rear.heard
+        assert counts['rear']['dropped'] > RATE  # and not looked at when it was old
     finally:
         rig.close()
         for process in (eye, detector):

@@ -65,7 +65,7 @@ def test_what_is_said_names_how_many_and_how_far() -> None:
         '3 images stamped ahead of this clock, by up to 3.000'
     )
     stamps.look(Moment(NOON, NOON + SECOND, -SECOND))
-    assert stamps.tell('ahead', 1).startswith('1 image stamped ahead of this clock, by up to 1.000')
+    assert stamps.tell('ahead', 1).startswith('1 image stamped ahead of this clock, by up to 1.0')
 
 
 def noise(seed: int, size: int = 640 * 480 * 3) -> np.ndarray:
