@@ -9,7 +9,9 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
+
+from trt_perception.cli.doctor.finding import Level
 
 if TYPE_CHECKING:
     from trt_perception.cli.doctor.checks import Told
@@ -71,7 +73,7 @@ def report(told: Sequence[Told]) -> dict[str, Any]:
         'schema': SCHEMA,
         'date': now.isoformat(timespec='seconds'),
         'trt_perception': __version__,
-        'counts': {level: count for level, count in _count(told).items()},
+        'counts': _count(told),
         'findings': [
             {'section': section, 'check': check, **finding._asdict()}
             for section, check, finding in told
@@ -112,8 +114,8 @@ def _printer() -> Callable[..., None]:
 
 
 def _count(told: Sequence[Told]) -> dict[str, int]:
-    counts = Counter(t.finding.level for t in told)
-    return {level: counts[level] for level in ('ok', 'note', 'warning', 'problem')}  # type: ignore[index]
+    counts: Counter[str] = Counter(t.finding.level for t in told)
+    return {level: counts[level] for level in get_args(Level)}
 
 
 def _several(number: int, name: str) -> str:

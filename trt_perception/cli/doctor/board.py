@@ -104,8 +104,8 @@ def clocks(machine: Machine) -> Iterator[Finding]:
         else:
             yield Finding(
                 'note',
-                f'clock of the GPU goes up and down with the load, {low / 1e6:.0f} to'
-                f' {high / 1e6:.0f} MHz ({folder.name}): the first images after a pause take longer',
+                f'clock of the GPU follows the load, {low / 1e6:.0f} to {high / 1e6:.0f} MHz'
+                f' ({folder.name}): the first images after a pause take longer',
                 'sudo jetson_clocks',
             )
 

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from trt_perception.cli.doctor.finding import Finding
+from trt_perception.cli.doctor.finding import Finding, Level
 from trt_perception.cli.doctor.machine import Machine
 
 #: Before it cuda-python keeps the interpreter to itself while it waits for the GPU.
@@ -49,7 +49,7 @@ def gpu(machine: Machine) -> Iterator[Finding]:
 
 def device_files(machine: Machine) -> Iterator[Finding]:
     """Whether this user may open what CUDA opens."""
-    names = ('nvmap', 'nvhost-*gpu', 'nvgpu/*/*', 'nvidia[0-9]*', 'nvidiactl', 'dri/renderD*')
+    names = ('nvmap', 'nvhost-gpu', 'nvhost-ctrl-gpu', 'nvgpu/*/ctrl', 'nvidia[0-9]*', 'nvidiactl')
     devices = machine.devices(*names) if machine.has_gpu else []
     shut = [machine.shown(d) for d in devices if not machine.may(d, os.R_OK | os.W_OK)]
     if shut:
@@ -104,15 +104,16 @@ def nvrtc(machine: Machine) -> Iterator[Finding]:
 def tensorrt(machine: Machine) -> Iterator[Finding]:
     """TensorRT, whether it can be imported and has code for this GPU."""
     found = machine.probed.get('tensorrt', {})
-    if 'error' in found:
+    if 'version' not in found:
         if machine.has_gpu:
-            yield _no_tensorrt(machine, _reason(found['error']))
+            yield _no_tensorrt(machine, _reason(found.get('error', 'TensorRT was not found')))
         return
-    told = f'{found["name"]} {found["version"]}'
+    told, is_rtx = f'{found["name"]} {found["version"]}', found['name'] != 'TensorRT'
     if not machine.has_gpu:
-        yield Finding('note', f'{told}, of no use without a GPU')
+        use = 'builds engines here, and runs none' if is_rtx else 'is of no use without a GPU'
+        yield Finding('note', f'{told} {use}')
         return
-    is_rtx, number = found['name'] != 'TensorRT', _numbers(found['version'])
+    number = _numbers(found['version'])
     orin = (8, 7) in _architectures(machine)
     if orin and is_rtx:
         yield Finding('problem', f'{told} has no code for Orin (SM 8.7)', _system_tensorrt(machine))
@@ -148,7 +149,7 @@ def dla(machine: Machine) -> Iterator[Finding]:
 
 
 def _no_tensorrt(machine: Machine, why: str) -> Finding:
-    level = 'problem' if machine.is_jetson else 'warning'
+    level: Level = 'problem' if machine.is_jetson else 'warning'
     text = f'{why}; ONNX Runtime runs models on the CPU'
     seen = sorted(machine.root.glob('usr/lib/python3*/dist-packages/tensorrt'))
     if machine.is_jetson and 'not installed' in why and seen:

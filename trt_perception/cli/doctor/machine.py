@@ -87,6 +87,11 @@ class Machine:
         return any((self.root / name).exists() for name in ('.dockerenv', 'run/.containerenv'))
 
     @property
+    def lacks_numpy(self) -> bool:
+        """Whether nothing can be said of what needs NumPy."""
+        return 'error' in self.probed.get('numpy', {})
+
+    @property
     def gpus(self) -> list[dict[str, Any]]:
         """Those that CUDA shows: ``name``, ``sm`` (major, minor), ``integrated``."""
         return list(self.probed.get('cuda', {}).get('gpus', ()))

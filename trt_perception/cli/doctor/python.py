@@ -50,15 +50,12 @@ def python(machine: Machine) -> Iterator[Finding]:
 
 def libraries(machine: Machine) -> Iterator[Finding]:
     """All that is imported, with its version."""
-    good = []
-    for name, library in _LIBRARIES.items():
-        found = machine.probed.get(name, {})
-        if 'error' not in found:
-            good.append(f'{name} {found.get("version", "")}'.strip())
+    probed = {name: machine.probed.get(name, {}) for name in _LIBRARIES}
+    good = [f'{n} {f.get("version", "")}'.strip() for n, f in probed.items() if 'error' not in f]
     if good:
         yield Finding('ok', ', '.join(good))
     for name, library in _LIBRARIES.items():
-        found = machine.probed.get(name, {})
+        found = probed[name]
         if 'error' not in found:
             continue
         level = library.without
@@ -67,7 +64,7 @@ def libraries(machine: Machine) -> Iterator[Finding]:
         install = f'sudo apt install {library.apt}' if library.apt else machine.pip(library.pip)
         if found.get('missing'):
             yield Finding(level, f'{name} is not installed; it is for {library.purpose}', install)
-        else:
+        elif name == 'numpy' or not machine.lacks_numpy:
             cure = why_broken(machine, found['error']) or machine.pip(
                 f'--force-reinstall {library.pip}'
             )

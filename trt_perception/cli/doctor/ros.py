@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from trt_perception.cli.doctor.finding import Finding
+from trt_perception.cli.doctor.finding import Finding, Level
 from trt_perception.cli.doctor.machine import Machine
 from trt_perception.cli.doctor.python import why_broken
 
@@ -75,8 +75,7 @@ def distribution(machine: Machine) -> Iterator[Finding]:
 
 def messages(machine: Machine) -> Iterator[Finding]:
     """Whether rclpy and the message packages can be imported."""
-    distro = machine.environment.get('ROS_DISTRO', '')
-    if not distro:
+    if not machine.environment.get('ROS_DISTRO'):
         return
     bad = False
     for name in MODULES:
@@ -84,16 +83,21 @@ def messages(machine: Machine) -> Iterator[Finding]:
         package = name.partition('.')[0]
         if 'error' not in found:
             continue
-        apt = f'sudo apt install ros-{distro}-{package.replace("_", "-")}'
+        install = _install(machine, package)
         if found.get('missing') and name in _OPTIONAL:
-            yield Finding('note', f'{package} is not installed; it is for {_OPTIONAL[name]}', apt)
+            text = f'{package} is not installed; it is for {_OPTIONAL[name]}'
+            yield Finding('note', text, install)
             continue
         bad = True
+        if machine.lacks_numpy and not found.get('missing'):
+            continue
         if found.get('missing'):
-            yield Finding('problem', f'{package} is not installed', apt)
+            yield Finding('problem', f'{package} is not installed', install)
         else:
-            cure = why_broken(machine, found['error']) or f'{apt} --reinstall'
-            level = 'warning' if name in _OPTIONAL else 'problem'
+            cure = why_broken(machine, found['error']) or install.replace(
+                'install', 'install --reinstall', 1
+            )
+            level: Level = 'warning' if name in _OPTIONAL else 'problem'
             yield Finding(level, f'{package} cannot be imported: {found["error"]}', cure)
     if not bad:
         yield Finding('ok', 'rclpy and all messages can be imported')
@@ -103,13 +107,9 @@ def middleware(machine: Machine) -> Iterator[Finding]:
     """Which one, whether it is there, and which domain."""
     if not machine.environment.get('ROS_DISTRO'):
         return
-    rmw, distro = _rmw(machine), machine.environment['ROS_DISTRO']
+    rmw = _rmw(machine)
     if not _in_index(machine, f'rmw_typesupport/{rmw}'):
-        yield Finding(
-            'problem',
-            f'middleware {rmw} is not installed',
-            f'sudo apt install ros-{distro}-{rmw.replace("_", "-")}',
-        )
+        yield Finding('problem', f'middleware {rmw} is not installed', _install(machine, rmw))
     else:
         yield Finding('ok', f'middleware {rmw}')
     domain = machine.environment.get('ROS_DOMAIN_ID', '')
@@ -236,6 +236,14 @@ def _cyclone(machine: Machine) -> Iterator[Finding]:
             "export CYCLONEDDS_URI='<CycloneDDS><Domain><Internal><SocketReceiveBufferSize"
             ' min="10MB"/></Internal></Domain></CycloneDDS>\'',
         )
+
+
+def _install(machine: Machine, package: str) -> str:
+    """The command that brings a package of ROS, also where it was not installed with apt."""
+    distro = machine.environment['ROS_DISTRO']
+    if (machine.root / 'opt/ros' / distro).is_dir():
+        return f'sudo apt install ros-{distro}-{package.replace("_", "-")}'
+    return 'rosdep install --from-paths src --ignore-src -y'
 
 
 def _rmw(machine: Machine) -> str:
