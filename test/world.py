@@ -34,6 +34,8 @@ TIMEOUT = 120.0  # for what takes a moment; a loaded machine takes more of them
 RELIABLE = QoSProfile(depth=100)
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 LATEST = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+#: What a test's machine has to do with it.
+NO_BUDGET = {'latency_budget_ms': 0.0, 'rate_min_hz': 0.0}
 BEST_EFFORT = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -165,7 +167,7 @@ class Robot:
         self.detections = world.subscribe(Detection2DArray, 'detections')
         self._diagnostics = world.subscribe(DiagnosticArray, '/diagnostics')
         self._looked_at = 0
-        given = {'model': str(model), 'threads': 1, **parameters}
+        given = {'model': str(model), 'threads': 1, **NO_BUDGET, **parameters}
         overrides = [Parameter(name, value=value) for name, value in given.items()]
         self.node = DetectorNode(context=world.context, parameter_overrides=overrides)
         world.add(self.node)

@@ -128,7 +128,7 @@ class CameraNode(Node):
         if calibrating:
             header = header_msg(frame)
             self._info.publish(camera_info(self._calibration, header, shot.width, shot.height))
-        self._monitor.published((monotonic_ns() - shot.taken) / 1e6)
+        self._monitor.published(monotonic_ns() - shot.taken)
 
     def on_unusable(self, error: FrameError) -> None:
         """Count and log an image that could not be sent."""

@@ -13,6 +13,7 @@ from rclpy.node import Node
 from trt_perception.build.engine.serving import Wish
 from trt_perception.core import ModelSpec, PerceptionError, Selection
 from trt_perception.core.files import user_path
+from trt_perception.health.budget import Budget
 from trt_perception.nodes.monitor import StreamMonitor
 from trt_perception.nodes.replicas import Replicas
 from trt_perception.nodes.stream import DetectionStream
@@ -160,12 +161,15 @@ def selections(
         spec: of the model that is loaded; without one class names are not looked up yet.
 
     Raises:
-        ParameterError: a region of impossible numbers, or a class that the model does not have.
+        ParameterError: a region of impossible numbers, a class that the model does not have, or a
+            budget that is none.
     """
     wanted = {}
     for camera in cameras:
         try:
-            wanted[camera] = selection(camera_values(camera, values), spec)
-        except ParameterError as error:
+            of_camera = camera_values(camera, values)
+            wanted[camera] = selection(of_camera, spec)
+            Budget.of(of_camera)
+        except PerceptionError as error:
             raise ParameterError(f'{camera}.{error}' if camera else str(error)) from None
     return wanted

@@ -11,7 +11,8 @@ from typing import Any
 
 import rclpy.lifecycle
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, JumpThreshold, ROSClock
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from vision_msgs.msg import LabelInfo, VisionInfo
@@ -29,12 +30,14 @@ from trt_perception.ros.detector_parameters import (
     cameras_of,
     devices_of,
 )
-from trt_perception.ros.diagnostics import ERROR, OK, WARN, DiagnosticPublisher, Verdict
+from trt_perception.ros.diagnostics import ERROR, OK, STALE, WARN, DiagnosticPublisher, Verdict
 from trt_perception.ros.intra_process import bus_of
 from trt_perception.ros.label_info import LATCHED, label_info, vision_info
 from trt_perception.ros.parameters import ParameterError
 
 REPORT_PERIOD = 1.0
+#: A simulation that began anew or a recording played once more; /clock may tick slowly.
+CLOCK_JUMP = JumpThreshold(min_forward=Duration(seconds=5), min_backward=Duration(nanoseconds=-1))
 
 _Transition = Callable[['DetectorNode', LifecycleState], TransitionCallbackReturn]
 
@@ -101,6 +104,9 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self.create_timer(REPORT_PERIOD, self._report, clock=self._steady)
         if values['autostart']:
             self._start_timer = self.create_timer(0.0, self._autostart, clock=self._steady)
+        self._jumps = self.get_clock().create_jump_callback(
+            CLOCK_JUMP, post_callback=lambda jump: self._on_clock_jump()
+        )
         self._built = True
 
     @_told
@@ -172,6 +178,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
     def destroy_node(self) -> None:
         """Free all, after an inference under way; the last word goes to diagnostics."""
         if self._built:
+            self._jumps.unregister()
             self._unload()
             for detection in self._ending:
                 detection.join()
@@ -180,6 +187,10 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             # would take /rosout away from the next node of this name.
             self._state_machine.destroy_when_not_in_use()
         super().destroy_node()
+
+    def _on_clock_jump(self) -> None:
+        for monitor in self._monitors.values():
+            monitor.clock_jumped()
 
     def _autostart(self) -> None:
         self._start_timer.cancel()
@@ -198,11 +209,12 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         for gone in {p.name for p in present} - {p.name for p in table}:
             self.undeclare_parameter(gone)
         parameters.declare(self, [p for p in table if not self.has_parameter(p.name)], more=True)
-        logger = self.get_logger()
+        logger, clock = self.get_logger(), self.get_clock()
+        assert isinstance(clock, ROSClock)  # as rclpy makes it, and does not promise
         self._table = [*DETECTOR, *table]
         self._monitors = {
             camera: kept.get(camera)
-            or StreamMonitor(logger.get_child(camera) if camera else logger)
+            or StreamMonitor(logger.get_child(camera) if camera else logger, clock)
             for camera in cameras or ['']
         }
         for task in ('inference', *cameras):
@@ -289,7 +301,8 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             of_camera = self._of_camera(camera) | monitor.values()
             if camera:
                 self._log(camera, verdicts[camera])
-                self._diagnostics[camera].publish(verdicts[camera], device, of_camera)
+                topic = self.resolve_topic_name(f'{camera}/image')
+                self._diagnostics[camera].publish(verdicts[camera], topic, of_camera)
             else:
                 values |= of_camera
         self._log('inference', verdict)
@@ -310,7 +323,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         """Log when something begins to be in the way, and when it is over; errors are logged."""
         if self._state == 'active' and verdict.level != self._levels.get(task, OK):
             of = f'{task}: ' if task in self._monitors else ''
-            if verdict.level == WARN:
+            if verdict.level in (WARN, STALE):
                 self.get_logger().warning(of + verdict.message)
             elif verdict.level == OK:
                 self.get_logger().info(f'{of}all is well: {verdict.message}')

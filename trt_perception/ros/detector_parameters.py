@@ -71,13 +71,23 @@ DETECTOR = (
               ' height in its pixels. All 0: the whole image.', live=True),
     Parameter('max_rate', 0.0, 'Images looked at a second, at most; 0 is no limit.', 0.0, 1000.0,
               live=True),
+    Parameter('latency_budget_ms', 20.0, 'Milliseconds from the stamp of an image to the publishing'
+              ' of its detections, above which diagnostics warn (docs/health.md). 0: any will do.',
+              0.0, 60000.0, live=True),
+    Parameter('rate_min_hz', 30.0, 'Images a second, received and published, below which'
+              ' diagnostics warn; max_rate, where that is lower. 0: any will do.', 0.0, 1000.0,
+              live=True),
+    Parameter('stage_budgets_ms', [''], 'Milliseconds that single stages may take, of age, queue,'
+              ' preprocess, infer, decode, publish: [infer=8, decode=2], for example.', live=True),
+    Parameter('budget_error_factor', 5.0, 'Diagnostics tell an error instead of a warning where a'
+              ' budget is broken so many times over.', 1.0, 1000.0, live=True),
 )  # fmt: skip
 
 #: Those of the detector's own that each of several cameras has for itself, after its name and a
 #: dot. The detector's value is what it begins with.
 OF_A_CAMERA = (
     'score_threshold', 'nms_threshold', 'max_detections', 'classes', 'region_of_interest',
-    'max_rate',
+    'max_rate', 'latency_budget_ms', 'rate_min_hz', 'stage_budgets_ms',
 )  # fmt: skip
 PRIORITY = Parameter('priority', 1.0, 'Share of this camera where there is more to look at than can'
                      ' be: one of priority 2 is looked at twice as often as one of 1.', 0.01, 100.0,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+STALE = DiagnosticStatus.STALE
 
 
 class Verdict(NamedTuple):

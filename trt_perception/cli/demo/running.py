@@ -141,6 +141,9 @@ def _check(arguments: argparse.Namespace) -> Plan:
         'backend': arguments.backend,
         'precision': arguments.precision,
         'fallback': False,
+        # It shows what the machine can do, and expects nothing.
+        'latency_budget_ms': 0.0,
+        'rate_min_hz': 0.0,
     }
     # An empty text says nothing.
     if arguments.topic:
