@@ -148,6 +148,15 @@ class StreamMonitor:
         text = f'{rate:.1f} images/s, {new["dropped"]} of {new["received"]} dropped'
         return Verdict(OK, text + by_stamps)
 
+    def counts(self) -> dict[str, int]:
+        """Where the images went so far."""
+        return self._counts.snapshot()
+
+    @property
+    def timing(self) -> Timing:
+        """How long it took; thread-safe."""
+        return self._timing
+
     def values(self) -> dict[str, object]:
         """All counts, and the percentiles of each stage, for diagnostics."""
         timing = self._timing

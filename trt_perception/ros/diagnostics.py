@@ -34,11 +34,13 @@ class DiagnosticPublisher:
             task: the status is named ``<node>: <task>``, as diagnostic_updater does, with the
                 namespace, so that two cameras' are told apart.
         """
+        self.level: bytes | None = None  # that was last told
         self._node = node
         self._name = f'{node.get_fully_qualified_name().lstrip("/")}: {task}'
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
 
     def publish(self, verdict: Verdict, hardware_id: str, values: Mapping[str, object]) -> None:
+        self.level = verdict.level
         status = DiagnosticStatus(
             level=verdict.level,
             name=self._name,
