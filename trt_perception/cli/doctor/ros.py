@@ -86,7 +86,7 @@ def messages(machine: Machine) -> Iterator[Finding]:
         install = _install(machine, package)
         if found.get('missing') and name in _OPTIONAL:
             text = f'{package} is not installed; it is for {_OPTIONAL[name]}'
-            yield Finding('note', text, install)
+            yield Finding('note', text, install if install.startswith('sudo apt') else '')
             continue
         bad = True
         if machine.lacks_numpy and not found.get('missing'):
