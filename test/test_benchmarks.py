@@ -39,6 +39,12 @@ def test_cdr(domain_id: int) -> None:
     assert report['ratio'] > 0
 
 
+def test_monitor(domain_id: int) -> None:
+    report = json.loads(run('monitor.py', '--seconds', '2', '--json', domain_id=domain_id))
+    assert set(report['microseconds']) == {'a frame', 'a second'}
+    assert all(0 < t['p50'] <= t['p99'] for t in report['microseconds'].values())
+
+
 def test_topics(domain_id: int, tmp_path: Path) -> None:
     model = constant_detector(tmp_path / 'm.onnx')
     video = write_video(tmp_path / 'v.mp4')

@@ -116,7 +116,8 @@ def test_diagnostics_of_each_and_of_what_they_share(world: World, model: Path) -
     assert 'received' not in values(engine)
     assert values(engine)['backend'].startswith('ONNX Runtime')
     quiet = surround.status('rear', 0)
-    assert quiet.hardware_id == engine.hardware_id != ''
+    assert quiet.hardware_id == '/rear/image'
+    assert engine.hardware_id == values(engine)['device'] != ''
 
 
 def test_a_camera_that_is_not_there_is_its_own_matter(world: World, model: Path) -> None:

@@ -26,8 +26,13 @@ _ZEROS = bytes(4 * _BUCKETS)
 
 
 def _bucket(duration: int) -> int:
-    units = min(max(duration // _UNIT, 0), _LONGEST)
-    shift = max(units.bit_length() - _LINEAR - 1, 0)
+    # Each frame comes here ten times: comparisons are faster than min and max.
+    units = duration // _UNIT
+    if units < 2 << _LINEAR:
+        return units
+    if units > _LONGEST:
+        units = _LONGEST
+    shift = units.bit_length() - _LINEAR - 1
     return (shift << _LINEAR) + (units >> shift)
 
 
@@ -92,8 +97,9 @@ class SlidingHistogram:
             duration: nanoseconds; below 0 is taken for 0, and above a minute all are one to the
                 percentiles.
         """
-        duration = max(duration, 0)
         now = self._now
+        if duration < 0:
+            duration = 0
         now.counts[_bucket(duration)] += 1
         now.count += 1
         now.total += duration

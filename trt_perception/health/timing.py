@@ -88,8 +88,8 @@ class Timing:
             if moment.plausible:
                 durations[AGE] = moment.age
             self._strange += 1 if not moment.live else -1
-            if last is not None and moment.at - last.at < PAUSE:
-                durations |= _interval(RECEIVE_INTERVAL, last, moment)
+            if last is not None and (interval := _interval(RECEIVE_INTERVAL, last, moment)):
+                durations |= interval
                 self._steady += moment.at - last.at
                 self._own += moment.stamp - last.stamp
         self.durations.add(durations)
@@ -161,7 +161,7 @@ class Timing:
     def silence(self, at: int) -> int:
         """Nanoseconds since something was published, in the time of the stamps; 0 if never."""
         last = self._published
-        return 0 if last is None else int((at - last.at) * self.speed)
+        return 0 if last is None else max(0, int((at - last.at) * self.speed))
 
     def summaries(self) -> dict[str, Summary]:
         """Of all durations there are, by name."""
