@@ -21,6 +21,7 @@ from trt_perception.core import PerceptionError
 from trt_perception.core.errors import one_line
 from trt_perception.health.prometheus import Family, MetricsServer
 from trt_perception.nodes import metrics
+from trt_perception.nodes.board import BoardMonitor
 from trt_perception.nodes.detection import Detection, selections
 from trt_perception.nodes.monitor import StreamMonitor
 from trt_perception.ros import parameters
@@ -31,6 +32,7 @@ from trt_perception.ros.detector_parameters import (
     camera_table,
     cameras_of,
     devices_of,
+    gpus_of,
 )
 from trt_perception.ros.diagnostics import ERROR, OK, STALE, WARN, DiagnosticPublisher, Verdict
 from trt_perception.ros.intra_process import bus_of
@@ -110,6 +112,8 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self._jumps = self.get_clock().create_jump_callback(
             CLOCK_JUMP, post_callback=lambda jump: self._on_clock_jump()
         )
+        self._board = BoardMonitor(self)
+        self._board.watch(gpus_of(values) if values['board'] else None)
         self._built = True
 
     @_told
@@ -186,6 +190,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             for detection in self._ending:
                 detection.join()
             self._report()
+            self._board.close()
             # rclpy leaves it to the garbage collector, and with it the node below, whose late end
             # would take /rosout away from the next node of this name.
             self._state_machine.destroy_when_not_in_use()
@@ -237,6 +242,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
                     'metrics can be read by all who reach this machine; metrics_address 127.0.0.1'
                     ' keeps them to it'
                 )
+        self._board.watch(gpus_of(values) if values['board'] else None)
         self._detection = Detection(self, self._steady, values, self._monitors)
         self._times_configured += 1
         self._detection.run(self._publish_labels)
@@ -321,6 +327,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
                 self._diagnostics[camera].publish(verdicts[camera], topic, of_camera)
             else:
                 values |= of_camera
+        self._board.report(sum(monitor.frames for monitor in self._monitors.values()))
         self._log('inference', verdict)
         self._diagnostics['inference'].publish(verdict, device, values)
 
