@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sysfs_trees
+from sysfs_trees import AGX_ORIN_JETPACK_6, AGX_ORIN_JETPACK_7, ORIN_NANO, THOR, Tree
 
 from trt_perception.cli.doctor import SCHEMA
 from trt_perception.cli.doctor.checks import CHECKS, PROBES, Told, examine
@@ -270,6 +272,38 @@ def test_a_thor(look: Look) -> None:
     assert wrong(found) == {}
     assert only(found['jetpack']).text == 'JetPack 7.1 (Jetson Linux 38.4.0)'
     assert 'dla' not in found and 'held at 1575 MHz' in only(found['clocks']).text
+
+
+@pytest.mark.parametrize(
+    ('tree', 'release', 'mode', 'hottest'),
+    [
+        (AGX_ORIN_JETPACK_6, 'JetPack 6.2.1 (Jetson Linux 36.4.7)', 'MAXN', '52.9 C'),
+        (AGX_ORIN_JETPACK_7, 'JetPack 7.2 (Jetson Linux 39.2.0)', 'MODE_30W', '64.5 C'),
+        (ORIN_NANO, 'cannot be seen', 'MAXN_SUPER', '61.2 C'),
+        (THOR, 'JetPack 7.1 (Jetson Linux 38.4.0)', 'MAXN', '55.1 C'),
+        (sysfs_trees.PC, '', '', '54.0 C'),
+    ],
+)
+def test_boards_whole(
+    look: Look, tmp_path: Path, tree: Any, release: str, mode: str, hottest: str
+) -> None:
+    files = Tree(tmp_path / 'root', *tree)
+    found = look({}, ON_ORIN)
+    files.close()
+    assert hottest in only(found['heat']).text and only(found['heat']).level == 'ok'
+    for check, told in (('jetpack', release), ('power_mode', mode)):
+        assert (told in only(found[check]).text) if told else check not in found
+
+
+def test_a_board_near_its_end(look: Look) -> None:
+    hot = {
+        'sys/class/thermal/thermal_zone0/type': 'tj-thermal\n',
+        'sys/class/thermal/thermal_zone0/temp': '96500\n',
+        'sys/class/thermal/thermal_zone0/trip_point_0_type': 'passive\n',
+        'sys/class/thermal/thermal_zone0/trip_point_0_temp': '99000\n',
+    }
+    finding = only(look({**ORIN, **hot}, ON_ORIN)['heat'])
+    assert finding.level == 'warning' and '2.5 below where it is slowed down' in finding.text
 
 
 # Fitting together

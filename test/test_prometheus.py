@@ -245,6 +245,7 @@ def test_a_detector_tells_what_diagnostics_tell(world, tmp_path: Path) -> None: 
     assert figure('latency_seconds_sum', camera='', stage='total') > 0
     assert figure('active') == 1
     assert figure('status', task='inference') in (0, 1, 2, 3)
+    assert figure('status', task='board') in (0, 1, 2, 3)
     (info,) = [dict(labels) for name, labels in figures if name == 'trt_perception_info']
     assert info['version'] == __version__ and info['backend'].startswith('ONNX Runtime')
 
@@ -253,6 +254,32 @@ def test_a_detector_tells_what_diagnostics_tell(world, tmp_path: Path) -> None: 
         get(url)
     assert robot.change('configure')  # the port can be had again
     assert ('trt_perception_active', frozenset({('node', '/detector')})) in parsed(get(url))
+
+
+def test_what_a_board_tells(tmp_path: Path) -> None:
+    from sysfs_trees import AGX_ORIN_JETPACK_7, Tree
+
+    from trt_perception.health.observer import Observer
+    from trt_perception.nodes.metrics import of_board
+    from trt_perception.runtime.sensors import Sensors
+
+    tree = Tree(tmp_path, *AGX_ORIN_JETPACK_7)
+    reading = Observer(Sensors((), tree.root)).read()
+    tree.close()
+    figures = parsed(exposition(of_board('/d', reading)))
+
+    def figure(name: str, **labels: str) -> float:
+        wanted = {'node': '/d', **labels}
+        return figures[f'trt_perception_board_{name}', frozenset(wanted.items())]
+
+    assert figure('temperature_celsius', zone='gpu') == 63.125
+    assert figure('margin_celsius', zone='gpu') == 99 - 63.125
+    assert figure('throttled') == 0
+    assert figure('clock_hertz', clock='gpu') == 612e6
+    assert figure('load_ratio', clock='gpu') == 0.873
+    assert figure('power_watts', rail='vdd_gpu_soc') == pytest.approx(19.7 * 0.6)
+    assert figure('over_current_events_total', counter='oc1') == 0
+    assert exposition(of_board('/d', None)) == ''
 
 
 def test_no_port_is_opened_unasked_and_a_taken_one_is_told(world, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

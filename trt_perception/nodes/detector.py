@@ -346,10 +346,12 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         """All figures for Prometheus; called on its server's thread."""
         name, detection = self.get_fully_qualified_name(), self._detection
         info = None if detection is None else detection.replicas.info
+        levels = {task: told.level for task, told in self._diagnostics.items()}
         return [
             *metrics.of_node(name, self._state, info),
-            *metrics.of_status(name, {t: d.level for t, d in self._diagnostics.items()}),
+            *metrics.of_status(name, {**levels, 'board': self._board.level}),
             *metrics.of_cameras(name, self._monitors),
+            *metrics.of_board(name, self._board.latest()),
         ]
 
     def _log(self, task: str, verdict: Verdict) -> None:

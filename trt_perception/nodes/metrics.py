@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from trt_perception import __version__
+from trt_perception.health.board import Reading
 from trt_perception.health.prometheus import Family
 from trt_perception.health.statistics import FrameCounts
 from trt_perception.health.timing import PUBLISH_INTERVAL, RECEIVE_INTERVAL
@@ -27,9 +28,9 @@ def of_node(node: str, state: str, info: EngineInfo | None) -> list[Family]:
         state: of its lifecycle.
         info: of the engine that runs; None while none does.
     """
-    told = Family(f'{_PREFIX}_info', 'gauge', 'Always 1; the labels tell what runs.')
+    told = _gauge('info', 'Always 1; the labels tell what runs.')
     told.add(1, node=node, version=__version__, **({} if info is None else asdict(info)))
-    active = Family(f'{_PREFIX}_active', 'gauge', 'Whether the node is in the state active.')
+    active = _gauge('active', 'Whether the node is in the state active.')
     active.add(int(state == 'active'), node=node)
     return [told, active]
 
@@ -40,9 +41,7 @@ def of_status(node: str, levels: Mapping[str, bytes | None]) -> list[Family]:
     Args:
         levels: that was last told, by task.
     """
-    status = Family(
-        f'{_PREFIX}_status', 'gauge', 'Level on /diagnostics: 0 OK, 1 WARN, 2 ERROR, 3 STALE.'
-    )
+    status = _gauge('status', 'Level on /diagnostics: 0 OK, 1 WARN, 2 ERROR, 3 STALE.')
     for task, level in levels.items():
         if level is not None:
             status.add(level[0], node=node, task=task)
@@ -69,7 +68,7 @@ def of_cameras(node: str, monitors: Mapping[str, StreamMonitor]) -> list[Family]
     interval = Family(
         f'{_PREFIX}_interval_seconds', 'summary', 'Time between two images, received or published.'
     )
-    jitter = Family(f'{_PREFIX}_jitter_seconds', 'gauge', 'Of the latency, as RFC 3550 has it.')
+    jitter = _gauge('jitter_seconds', 'Of the latency, as RFC 3550 has it.')
     for camera, monitor in monitors.items():
         labels = {'node': node, 'camera': camera}
         counts = monitor.counts()
@@ -96,6 +95,43 @@ def of_cameras(node: str, monitors: Mapping[str, StreamMonitor]) -> list[Family]
             family.add(number, '_count', **of)
         jitter.add(monitor.timing.jitter_ms / 1e3, **labels)
     return [received, lost, images, rejected, stale, late, over, latency, interval, jitter]
+
+
+def of_board(node: str, reading: Reading | None) -> list[Family]:
+    """Heat, clocks and power.
+
+    Args:
+        reading: the last one; None where there is none.
+    """
+    celsius = _gauge('board_temperature_celsius', 'Of each thermal zone.')
+    margin = _gauge('board_margin_celsius', 'To where each zone slows the board down.')
+    throttled = _gauge('board_throttled', 'Whether the board runs slower than it could.')
+    clock = _gauge('board_clock_hertz', 'Clocks of GPU and memory now.')
+    load = _gauge('board_load_ratio', 'Busy share of what a clock drives, 0 to 1.')
+    watts = _gauge('board_power_watts', 'Of each rail.')
+    joules = _counter('board_energy_joules', 'Of the whole board, since the start.')
+    current = _counter('board_over_current_events', 'Of each counter, since the start.')
+    if reading is not None:
+        throttled.add(int(bool(reading.throttled)), node=node)
+        for zone, temperature in reading.temperatures.items():
+            celsius.add(temperature, node=node, zone=zone)
+        for zone, degrees in reading.margins_c.items():
+            margin.add(degrees, node=node, zone=zone)
+        for name, told in reading.clocks.items():
+            clock.add(told.mhz * 1e6, node=node, clock=name)
+            if told.load is not None:
+                load.add(told.load, node=node, clock=name)
+        for rail, power in reading.power_w.items():
+            watts.add(power, node=node, rail=rail)
+        if reading.energy_j is not None:
+            joules.add(reading.energy_j, node=node)
+        for name, rises in reading.over_current.items():
+            current.add(rises, node=node, counter=name)
+    return [celsius, margin, throttled, clock, load, watts, joules, current]
+
+
+def _gauge(name: str, told: str) -> Family:
+    return Family(f'{_PREFIX}_{name}', 'gauge', told)
 
 
 def _counter(name: str, told: str) -> Family:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from trt_perception.cli.doctor.finding import Finding
+from trt_perception.cli.doctor.finding import Finding, Level
 from trt_perception.cli.doctor.machine import Machine
 
 #: Releases of Jetson Linux and the JetPack that each came with, newest first.
@@ -15,7 +15,6 @@ _JETPACK = (
     ((39, 0), '7.2'), ((38, 4), '7.1'), ((38, 2), '7.0'), ((36, 5), '6.2.2'), ((36, 4, 4), '6.2.1'),
     ((36, 4, 3), '6.2'), ((36, 4), '6.1'), ((36, 2), '6.0'), ((35,), '5'), ((32,), '4'),
 )  # fmt: skip
-_GPU_CLOCK = re.compile(r'\d+\.(gpu|ga10b|gv11b|gp10b)|gpu-gpc-\d')
 
 
 def board(machine: Machine) -> Iterator[Finding]:
@@ -66,36 +65,46 @@ def jetpack(machine: Machine) -> Iterator[Finding]:
 
 def power_mode(machine: Machine) -> Iterator[Finding]:
     """Which one of nvpmodel's."""
-    current = re.search(r'pmode:(\d+)', machine.text('var/lib/nvpmodel/status'))
-    modes = {
-        int(number): name
-        for number, name in re.findall(
-            r'<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+?)\s*>', machine.text('etc/nvpmodel.conf')
-        )
-    }
-    if current is None:
-        return
-    mode = int(current[1])
-    name = modes.get(mode, str(mode))
-    fastest = [number for number, n in modes.items() if n.startswith('MAXN')]
-    if mode in fastest or not fastest:
-        yield Finding('ok', f'power mode {name}')
-        return
-    best = 'MAXN_SUPER' if 'MAXN_SUPER' in modes.values() else 'MAXN'
-    number = next((n for n in fastest if modes[n] == best), fastest[0])
-    yield Finding(
-        'note',
-        f'power mode {name} holds the clocks down; {modes[number]} is the fastest, if power and'
-        ' cooling allow it',
-        f'sudo nvpmodel -m {number}',
+    from trt_perception.runtime.sensors.power_mode import PowerMode
+
+    nvpmodel = PowerMode(machine.root)
+    name = nvpmodel.read()
+    # Where there are both, MAXN_SUPER is the faster.
+    fastest = max(
+        ((n, number) for number, n in nvpmodel.modes.items() if n.startswith('MAXN')), default=None
     )
+    if name and (fastest is None or name == fastest[0]):
+        yield Finding('ok', f'power mode {name}')
+    elif name and fastest is not None:
+        yield Finding(
+            'note',
+            f'power mode {name} holds the clocks down; {fastest[0]} is the fastest, if power and'
+            ' cooling allow it',
+            f'sudo nvpmodel -m {fastest[1]}',
+        )
+
+
+def heat(machine: Machine) -> Iterator[Finding]:
+    """How far the board is from slowing itself down."""
+    from trt_perception.health.board import Judge
+    from trt_perception.health.board import Level as Heat
+    from trt_perception.health.observer import Observer
+    from trt_perception.runtime.sensors import Sensors
+
+    reading = Observer(Sensors((), machine.root)).read()  # no GPU's: its driver may hang
+    if not reading.temperatures:
+        return
+    levels: dict[Heat, Level] = {Heat.OK: 'ok', Heat.WARN: 'warning', Heat.ERROR: 'problem'}
+    level, text = Judge().judge(reading)
+    yield Finding(levels[level], text)
 
 
 def clocks(machine: Machine) -> Iterator[Finding]:
     """Whether jetson_clocks holds the GPU's clock up."""
-    folders = (machine.root / 'sys/class/devfreq').glob('*')
-    gpus = sorted(f for f in folders if _GPU_CLOCK.fullmatch(f.name)) if machine.is_jetson else []
-    for folder in gpus:
+    from trt_perception.runtime.sensors.clocks import GPU
+
+    folders = sorted((machine.root / 'sys/class/devfreq').glob('*'))
+    for folder in (f for f in folders if GPU.fullmatch(f.name)):
         low, high = _hertz(machine, folder, 'min_freq'), _hertz(machine, folder, 'max_freq')
         if not low or not high:
             continue

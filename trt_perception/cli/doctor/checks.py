@@ -11,7 +11,7 @@ from trt_perception.cli.doctor.finding import Check, Finding
 from trt_perception.cli.doctor.machine import Machine
 
 CHECKS: dict[str, tuple[Check, ...]] = {
-    'Machine': (board.board, board.jetpack, board.power_mode, board.clocks, board.time),
+    'Machine': (board.board, board.jetpack, board.power_mode, board.clocks, board.heat, board.time),
     'GPU': (
         gpu.gpu, gpu.device_files, gpu.tensorrt, gpu.cuda_bindings, gpu.nvrtc, gpu.dla,
     ),
@@ -47,6 +47,8 @@ def _findings(check: Check, machine: Machine) -> Sequence[Finding]:
     try:
         return list(check(machine))
     except Exception as error:
+        if isinstance(error, ImportError) and machine.lacks_numpy:
+            return []  # which is told of
         name = check.__name__.replace('_', ' ')
         why = f'{type(error).__name__}: {" ".join(str(error).split())}'
         return [Finding('warning', f'{name} could not be checked: {why}')]
