@@ -108,7 +108,7 @@ def _printer() -> Callable[..., None]:
 
     def line(head: str, text: str, style: str = '', head_style: str = '') -> None:
         # A line is never broken up: commands are to be copied.
-        console.print(Text(head, head_style) + Text(text, style), soft_wrap=True)
+        console.print(Text.assemble((head, head_style), (text, style)), soft_wrap=True)
 
     return line
 
