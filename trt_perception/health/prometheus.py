@@ -14,6 +14,7 @@ import re
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -29,6 +30,7 @@ CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 PATH = '/metrics'
 #: Seconds that a client has for all of its request and of the answer.
 PATIENCE = 1.0
+_PAUSE = 0.1
 _NAME = re.compile(r'[a-zA-Z_:][a-zA-Z0-9_:]*')
 
 
@@ -167,6 +169,15 @@ class _Server(socketserver.TCPServer):
             if waiting is not None:
                 with contextlib.suppress(OSError):
                     waiting.shutdown(socket.SHUT_RDWR)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Take the next client."""
+        try:
+            return super().get_request()
+        except OSError:
+            if not self._ending:  # no file descriptor is left, say: it waits, and we do not spin
+                time.sleep(_PAUSE)
+            raise
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes is nobody's concern; the usual way is a traceback."""
