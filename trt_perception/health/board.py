@@ -99,6 +99,7 @@ class Judge:
         # A busy Jetson does not answer every time; what was hot a moment ago still is.
         self._seen |= {zone: (reading.at, t) for zone, t in reading.temperatures.items()}
         self._seen = {z: seen for z, seen in self._seen.items() if reading.at - seen[0] < _HOLD}
+        self._near = {(zone, kind) for zone, kind in self._near if zone in self._seen}
         errors = [
             f'{zone} is at {t:.1f} C, and the board is switched off at {limit:.1f} C'
             for zone, t, limit in self._close(reading, 'critical', _NEAR_END, _AWAY_FROM_END)
