@@ -95,6 +95,29 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         raise FileError(f"'{path}' cannot be written: {error.strerror}") from None
 
 
+class Watched:
+    """A file that is read now, and what becomes of it afterwards."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known = self._identity()
+
+    @property
+    def change(self) -> str:
+        """What has become of it: ``replaced``, ``gone``, or '' as long as it is the same."""
+        present = self._identity()
+        if present == self._known:
+            return ''
+        return 'gone' if present is None else 'replaced'
+
+    def _identity(self) -> tuple[int, ...] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def sha256(path: Path) -> str:
     """Digest of a file's content, in hexadecimal.
 

@@ -22,6 +22,7 @@ from trt_perception.core.errors import one_line
 from trt_perception.health.prometheus import Family, MetricsServer
 from trt_perception.nodes import metrics
 from trt_perception.nodes.board import BoardMonitor
+from trt_perception.nodes.degradation import Degradation, settings_of
 from trt_perception.nodes.detection import Detection, selections
 from trt_perception.nodes.monitor import StreamMonitor
 from trt_perception.ros import parameters
@@ -89,6 +90,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         values = parameters.values(self, self._table)
         selections(values, self._monitors, None)
         devices_of(values)
+        settings_of(values)
         if values['bond']:
             check_installed()
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -109,11 +111,12 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self.create_timer(REPORT_PERIOD, self._report, clock=self._steady)
         if values['autostart']:
             self._start_timer = self.create_timer(0.0, self._autostart, clock=self._steady)
+        self._board = BoardMonitor(self)
+        self._degradation = Degradation(self, self._board.latest)
+        self._board.watch(gpus_of(values) if values['board'] else None)
         self._jumps = self.get_clock().create_jump_callback(
             CLOCK_JUMP, post_callback=lambda jump: self._on_clock_jump()
         )
-        self._board = BoardMonitor(self)
-        self._board.watch(gpus_of(values) if values['board'] else None)
         self._built = True
 
     @_told
@@ -283,6 +286,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             self._refuse_general(proposed)
             cameras_of(values)
             devices_of(values)
+            settings_of(values)
             wanted = selections(values, self._monitors, detection.spec if detection else None)
         except PerceptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
@@ -330,6 +334,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self._board.report(sum(monitor.frames for monitor in self._monitors.values()))
         self._log('inference', verdict)
         self._diagnostics['inference'].publish(verdict, device, values)
+        self._degradation.step(detection, parameters.values(self, self._table), device)
 
     def _judge(self, camera: str, usual: Verdict) -> Verdict:
         if self._detection is None or self._state != 'active':

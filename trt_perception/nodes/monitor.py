@@ -11,6 +11,8 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from trt_perception.core import Frame, FrameError
 from trt_perception.health.budget import Budget, BudgetJudge
+from trt_perception.health.frozen import Frozen
+from trt_perception.health.stamps import KINDS, Stamps
 from trt_perception.health.statistics import FrameCounts
 from trt_perception.health.timing import Moment, Timing
 from trt_perception.ros.diagnostics import ERROR, OK, STALE, WARN, ThrottledErrors, Verdict
@@ -21,6 +23,7 @@ class StreamMonitor:
 
     Attributes:
         budget: what is expected; replaced whole by others.
+        frozen: whether images repeat.
     """
 
     def __init__(self, logger: RcutilsLogger, clock: ROSClock) -> None:
@@ -34,6 +37,8 @@ class StreamMonitor:
         self._clock = clock
         self._counts = FrameCounts()
         self._timing = Timing()
+        self._stamps = Stamps()
+        self.frozen = Frozen()
         self._errors = ThrottledErrors(logger)
         self._last_error = ''
         self._jumps = 0
@@ -44,6 +49,8 @@ class StreamMonitor:
     def begin(self) -> None:
         """Images come from now on, which have nothing to do with those before."""
         self._timing.clear()
+        self._stamps.clear()
+        self.frozen.clear()
         self._punctuality = BudgetJudge()
         self._judged_at = self._last_image = perf_counter()
         self._had_images = False
@@ -53,6 +60,9 @@ class StreamMonitor:
         """What was measured across it means nothing."""
         self._jumps += 1
         self._timing.clear()
+        self._stamps.clear(perf_counter_ns())
+        counts = self._counts.snapshot()
+        self._judged |= {key: counts[key] for key in counts if key.startswith('stamp ')}
         self._punctuality.hold()
         self._last_image = perf_counter()
 
@@ -64,6 +74,9 @@ class StreamMonitor:
         """Count an image that came."""
         moment = self._moment(frame)
         self._timing.received(moment)
+        if strange := self._stamps.look(moment):
+            self._counts.add(f'stamp {strange}')
+        self.frozen.look(frame.data, moment.at)
         budget = self.budget.latency_ms * 1e6
         if budget and moment.live and moment.age > budget:
             self._counts.add('stale')
@@ -143,10 +156,15 @@ class StreamMonitor:
         if now - self._last_image > self.budget.silence_s:
             level = STALE if self._had_images else WARN
             verdicts.append(Verdict(level, f'no image for {now - self._last_image:.0f} s'))
+        for kind in KINDS:
+            if count := new.get(f'stamp {kind}', 0):
+                verdicts.append(Verdict(WARN, self._stamps.tell(kind, count)))
+        if new['received'] and self.frozen.problem:
+            verdicts.append(Verdict(WARN, self.frozen.problem))
         verdicts.append(Verdict(bytes([timing.level]), timing.message + by_stamps))
-        worst = max(verdicts, key=lambda verdict: verdict.level)
-        if worst.level != OK:
-            return worst
+        amiss = sorted((v for v in verdicts if v.level != OK), key=lambda v: v.level, reverse=True)
+        if amiss:  # the worst first: one does not hide another
+            return Verdict(amiss[0].level, '; '.join(verdict.message for verdict in amiss))
         if stands and not new['received']:
             return Verdict(OK, 'no image, and /clock stands still')
         rate = new['published'] / seconds
