@@ -246,6 +246,9 @@ def test_a_detector_tells_what_diagnostics_tell(world, tmp_path: Path) -> None: 
     assert figure('active') == 1
     assert figure('status', task='inference') in (0, 1, 2, 3)
     assert figure('status', task='board') in (0, 1, 2, 3)
+    assert figure('status', task='policy') in (0, 1, 2, 3)
+    assert figure('policy_level') in (0, 1, 2, 3)
+    assert 0 <= figure('policy_share_ratio', camera='') <= 1
     (info,) = [dict(labels) for name, labels in figures if name == 'trt_perception_info']
     assert info['version'] == __version__ and info['backend'].startswith('ONNX Runtime')
 

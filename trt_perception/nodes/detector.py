@@ -352,11 +352,16 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         name, detection = self.get_fully_qualified_name(), self._detection
         info = None if detection is None else detection.replicas.info
         levels = {task: told.level for task, told in self._diagnostics.items()}
+        levels |= {'board': self._board.level, 'policy': self._degradation.level}
+        streams = {} if detection is None else detection.streams
         return [
             *metrics.of_node(name, self._state, info),
-            *metrics.of_status(name, {**levels, 'board': self._board.level}),
+            *metrics.of_status(name, levels),
             *metrics.of_cameras(name, self._monitors),
             *metrics.of_board(name, self._board.latest()),
+            *metrics.of_policy(
+                name, self._degradation.state, {c: s.share for c, s in streams.items()}
+            ),
         ]
 
     def _log(self, task: str, verdict: Verdict) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from trt_perception import __version__
 from trt_perception.health.board import Reading
+from trt_perception.health.policy import State
 from trt_perception.health.prometheus import Family
 from trt_perception.health.statistics import FrameCounts
 from trt_perception.health.timing import PUBLISH_INTERVAL, RECEIVE_INTERVAL
@@ -128,6 +129,25 @@ def of_board(node: str, reading: Reading | None) -> list[Family]:
         for name, rises in reading.over_current.items():
             current.add(rises, node=node, counter=name)
     return [celsius, margin, throttled, clock, load, watts, joules, current]
+
+
+def of_policy(node: str, state: State | None, shares: Mapping[str, float]) -> list[Family]:
+    """What is done against heat.
+
+    Args:
+        state: of the policy; None where it is off.
+        shares: of each camera's images that are looked at, by name.
+    """
+    level = _gauge('policy_level', '0 nominal, 1 warm, 2 hot, 3 critical.')
+    left = _gauge('policy_throttle_seconds', 'Until the board slows itself down, by the trend.')
+    share = _gauge('policy_share_ratio', 'Of the images of each camera that are looked at, 0 to 1.')
+    if state is not None:
+        level.add(state.level, node=node)
+        if state.seconds_to_throttle is not None:
+            left.add(state.seconds_to_throttle, node=node)
+        for camera, of_camera in shares.items():
+            share.add(of_camera, node=node, camera=camera)
+    return [level, left, share]
 
 
 def _gauge(name: str, told: str) -> Family:
