@@ -51,6 +51,7 @@ class Durations:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._histograms: dict[str, SlidingHistogram] = {}
+        self._totals: dict[str, tuple[int, int]] = {}
 
     def add(self, durations: Mapping[str, int]) -> None:
         """Take one of each name, nanoseconds."""
@@ -60,6 +61,8 @@ class Durations:
                 if histogram is None:
                     histogram = self._histograms[name] = SlidingHistogram()
                 histogram.add(duration)
+                number, total = self._totals.get(name, (0, 0))
+                self._totals[name] = number + 1, total + max(duration, 0)
 
     def turn(self) -> None:
         """Begin a new part of the window; to be called once a second."""
@@ -68,9 +71,14 @@ class Durations:
                 histogram.turn()
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all but the totals."""
         with self._lock:
             self._histograms.clear()
+
+    def totals(self) -> dict[str, tuple[int, int]]:
+        """How many of each name there ever were, and their sum, nanoseconds."""
+        with self._lock:
+            return dict(self._totals)
 
     def above(self, name: str, duration: int) -> int:
         """How many of one name are longer than so many nanoseconds."""

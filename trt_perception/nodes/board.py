@@ -128,6 +128,11 @@ class BoardMonitor:
         """The last reading; None before the first, and where nothing is watched."""
         return None if self._board is None else self._board.latest()
 
+    @property
+    def level(self) -> bytes | None:
+        """Of the status that was told last; None before the first."""
+        return self._diagnostics.level
+
     def report(self, frames: int) -> None:
         """Tell how the board is.
 

@@ -44,7 +44,22 @@ class Degradation:
         self._level = Heat.NOMINAL  # that was told last, and what was done in it
         self._told: object = None
 
+<<<<<<< HEAD
     def step(self, detection: Detection | None, values: Mapping[str, Any]) -> None:
+=======
+    @property
+    def level(self) -> bytes | None:
+        """Of the status that was told last; None before the first."""
+        return self._diagnostics.level
+
+    @property
+    def state(self) -> State | None:
+        """Of the policy; None where it is off. For any thread."""
+        policy = self._policy
+        return None if policy is None else policy.state
+
+    def step(self, detection: Detection | None, values: Mapping[str, Any], device: str) -> None:
+>>>>>>> wt-doctor
         """Decide, do and tell; to be called once a second.
 
         Args:

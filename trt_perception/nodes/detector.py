@@ -19,6 +19,8 @@ from vision_msgs.msg import LabelInfo, VisionInfo
 
 from trt_perception.core import PerceptionError
 from trt_perception.core.errors import one_line
+from trt_perception.health.prometheus import Family, MetricsServer
+from trt_perception.nodes import metrics
 from trt_perception.nodes.board import BoardMonitor
 from trt_perception.nodes.degradation import Degradation, settings_of
 from trt_perception.nodes.detection import Detection, selections
@@ -99,6 +101,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self._problem = ''  # why it is not configured
         self._detection: Detection | None = None
         self._bond: Bond | None = None
+        self._metrics: MetricsServer | None = None
         self._ending: list[Detection] = []  # with an inference or a build that comes to its end
         self._times_configured = 0
         self._label_info = self.create_publisher(LabelInfo, 'label_info', LATCHED)
@@ -232,6 +235,16 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
     def _load(self) -> None:
         self._declare_cameras()
         values = parameters.values(self, self._table)
+        if values['metrics_port']:
+            self._metrics = MetricsServer(
+                values['metrics_address'], values['metrics_port'], self._collect
+            )
+            self.get_logger().info(f'metrics at {self._metrics.url}')
+            if self._metrics.is_public:
+                self.get_logger().warning(
+                    'metrics can be read by all who reach this machine; metrics_address 127.0.0.1'
+                    ' keeps them to it'
+                )
         self._board.watch(gpus_of(values) if values['board'] else None)
         self._detection = Detection(self, self._steady, values, self._monitors)
         self._times_configured += 1
@@ -246,6 +259,9 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
 
     def _unload(self) -> None:
         self._break_bond()
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
         if self._detection is not None:
             self._detection.close()
             self._ending = [d for d in (*self._ending, self._detection) if d.busy]
@@ -330,6 +346,23 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             return {}
         stream = self._detection.streams[camera]
         return {'images': stream.images.source or 'none', 'subscribers': stream.subscribers}
+
+    def _collect(self) -> list[Family]:
+        """All figures for Prometheus; called on its server's thread."""
+        name, detection = self.get_fully_qualified_name(), self._detection
+        info = None if detection is None else detection.replicas.info
+        levels = {task: told.level for task, told in self._diagnostics.items()}
+        levels |= {'board': self._board.level, 'policy': self._degradation.level}
+        streams = {} if detection is None else detection.streams
+        return [
+            *metrics.of_node(name, self._state, info),
+            *metrics.of_status(name, levels),
+            *metrics.of_cameras(name, self._monitors),
+            *metrics.of_board(name, self._board.latest()),
+            *metrics.of_policy(
+                name, self._degradation.state, {c: s.share for c, s in streams.items()}
+            ),
+        ]
 
     def _log(self, task: str, verdict: Verdict) -> None:
         """Log when something begins to be in the way, and when it is over; errors are logged."""

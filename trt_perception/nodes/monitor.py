@@ -158,6 +158,15 @@ class StreamMonitor:
         text = f'{rate:.1f} images/s, {new["dropped"]} of {new["received"]} dropped'
         return Verdict(OK, text + self._by_stamps())
 
+    def counts(self) -> dict[str, int]:
+        """Where the images went so far."""
+        return self._counts.snapshot()
+
+    @property
+    def timing(self) -> Timing:
+        """How long it took; thread-safe."""
+        return self._timing
+
     def values(self) -> dict[str, object]:
         """All counts, and the percentiles of each stage, for diagnostics."""
         timing, obstacle = self._timing, self._timing.obstacle

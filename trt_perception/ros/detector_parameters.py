@@ -63,6 +63,11 @@ DETECTOR = (
               ' manager does it.'),
     Parameter('bond', False, "Keep a bond with Nav2's lifecycle manager while active, by which it"
               ' notices that the node has died. Needed where its bond_timeout is not 0.'),
+    Parameter('metrics_port', 0, 'Port on which Prometheus finds the figures of diagnostics, under'
+              ' /metrics (docs/health_metrics.md); each detector of a machine needs its own. 0:'
+              ' none, and no port is opened.', 0, 65535),
+    Parameter('metrics_address', '127.0.0.1', 'Address of this machine to serve them on. Any but a'
+              ' loopback address shows them to the network, without encryption or password.'),
     Parameter('board', True, "Read the board's heat, clocks and power once a second, and tell them"
               ' on diagnostics (docs/health.md).'),
     Parameter('score_threshold', _SELECTION.score_threshold, 'Lowest score published.', 0.0, 1.0,

@@ -42,6 +42,7 @@ class DiagnosticPublisher:
 
     Attributes:
         name: of the status.
+        level: that was last told; None before the first.
     """
 
     def __init__(self, node: Node, task: str) -> None:
@@ -51,6 +52,7 @@ class DiagnosticPublisher:
             task: the status is named ``<node>: <task>``, as diagnostic_updater does, with the
                 namespace, so that two cameras' are told apart.
         """
+        self.level: bytes | None = None
         self._node = node
         self.name = f'{node.get_fully_qualified_name().lstrip("/")}: {task}'
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
@@ -61,6 +63,7 @@ class DiagnosticPublisher:
         Args:
             hardware_id: what it is about, always the same: a device, a source, a camera's topic.
         """
+        self.level = verdict.level
         message = DiagnosticArray(status=[status_msg(self.name, verdict, hardware_id, values)])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
