@@ -44,9 +44,6 @@ class Degradation:
         self._level = Heat.NOMINAL  # that was told last, and what was done in it
         self._told: object = None
 
-<<<<<<< HEAD
-    def step(self, detection: Detection | None, values: Mapping[str, Any]) -> None:
-=======
     @property
     def level(self) -> bytes | None:
         """Of the status that was told last; None before the first."""
@@ -58,8 +55,7 @@ class Degradation:
         policy = self._policy
         return None if policy is None else policy.state
 
-    def step(self, detection: Detection | None, values: Mapping[str, Any], device: str) -> None:
->>>>>>> wt-doctor
+    def step(self, detection: Detection | None, values: Mapping[str, Any]) -> None:
         """Decide, do and tell; to be called once a second.
 
         Args:
