@@ -214,7 +214,8 @@ def test_a_detector_tells_what_diagnostics_tell(world, tmp_path: Path) -> None: 
 
     model = constant_detector(tmp_path / 'm.onnx')
     port = free_port()
-    robot = Robot(world, model, metrics_port=port).until_active()
+    told = {'metrics_port': port, 'policy.enabled': True}
+    robot = Robot(world, model, **told).until_active()
     url = f'http://127.0.0.1:{port}/metrics'
     silent = socket.create_connection(('127.0.0.1', port))
     camera = Camera(world).until_heard()

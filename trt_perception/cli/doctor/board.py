@@ -87,7 +87,7 @@ def power_mode(machine: Machine) -> Iterator[Finding]:
 def heat(machine: Machine) -> Iterator[Finding]:
     """How far the board is from slowing itself down."""
     from trt_perception.health.board import Judge
-    from trt_perception.health.board import Level as Heat
+    from trt_perception.health.level import Level as Heat
     from trt_perception.health.observer import Observer
     from trt_perception.runtime.sensors import Sensors
 
