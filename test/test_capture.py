@@ -522,6 +522,45 @@ def test_pauses_between_attempts(run: Callable[..., tuple[Seen, CaptureLoop]]) -
     assert [pause for _, pause in seen.failed] == [0.5, 0.6, 0.6]
 
 
+class Loose:
+    """A source that gives one image and breaks off, each time but the first two."""
+
+    name = 'loose'
+    recorded = False
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.whole = True
+
+    def open(self, stop: threading.Event) -> str:
+        self.opened += 1
+        if self.opened < 3:
+            raise CaptureError('not yet')
+        self.whole = True
+        return 'images'
+
+    def read(self, stop: threading.Event) -> Shot | None:
+        if not self.whole:
+            raise CaptureError('broken off')
+        self.whole = False
+        return Shot(monotonic_ns(), 8, 8, lambda: Frame.from_array(np.zeros((8, 8, 3), np.uint8)))
+
+    def skipped(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
+def test_pauses_begin_anew_once_there_were_images(
+    run: Callable[..., tuple[Seen, CaptureLoop]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('trt_perception.runtime.capture.loop.FIRST_PAUSE', 0.01)
+    seen, _ = run(Loose(), longest_pause=0.03)
+    seen.until(lambda: len(seen.failed) > 3)
+    assert [pause for _, pause in seen.failed[:4]] == [0.01, 0.02, 0.01, 0.01]
+
+
 class Broken:
     """A source whose library raises what it likes."""
 

@@ -78,6 +78,7 @@ class CaptureLoop:
         self._rate = rate
         self._rate_limit = RateLimit()
         self._longest_pause = longest_pause
+        self._pause = FIRST_PAUSE
         self._stop = threading.Event()
         self._telling = threading.Lock()
         self._box: Mailbox[Shot] = Mailbox()
@@ -99,11 +100,9 @@ class CaptureLoop:
         self._reader.join(GRACE)
 
     def _read(self) -> None:
-        pause = FIRST_PAUSE
         while not self._stop.is_set():
             try:
-                if self._run():
-                    pause = FIRST_PAUSE
+                self._run()
                 if self._repeat and self._capture.recorded:
                     continue
                 if self._capture.recorded:
@@ -117,32 +116,31 @@ class CaptureLoop:
                 error = CaptureError(f'{text} {one_line(failure)}')
             finally:
                 self._capture.close()
-            self._tell(self._listener.on_failed, error, 0.0 if error.final else pause)
+            self._tell(self._listener.on_failed, error, 0.0 if error.final else self._pause)
             if error.final:
                 return
-            self._stop.wait(pause)
-            pause = min(2 * pause, self._longest_pause)
+            self._stop.wait(self._pause)
+            self._pause = min(2 * self._pause, self._longest_pause)
 
-    def _run(self) -> bool:
-        """From opening to the end; whether any image came.
+    def _run(self) -> None:
+        """From opening to the end.
 
         Raises:
             CaptureError: it has come to none.
         """
         what = self._capture.open(self._stop)
         self._tell(self._listener.on_open, what)
-        number = 0
+        came = False
         while (shot := self._capture.read(self._stop)) is not None:
             self._stop.wait(max(0, shot.taken - monotonic_ns()) / 1e9)
             if self._stop.is_set():
                 break
-            number += 1
+            came, self._pause = True, FIRST_PAUSE
             self._offer(shot)
-        if not number and not self._stop.is_set():
+        if not came and not self._stop.is_set():
             raise CaptureError(
                 f"source '{self._capture.name}' holds no images", self._capture.recorded
             )
-        return number > 0
 
     def _offer(self, shot: Shot) -> None:
         self._listener.on_read()
