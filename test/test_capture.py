@@ -35,7 +35,7 @@ from trt_perception.runtime.capture import (
 )
 from trt_perception.runtime.capture.av import BEHIND, AvCapture, frame_of
 from trt_perception.runtime.capture.edge import WAITED, LiveEdge
-from trt_perception.runtime.capture.formats import FORMATS
+from trt_perception.runtime.capture.formats import FORMATS, LUMA_FROM_16
 from trt_perception.runtime.capture.jpeg import compressed_size
 from trt_perception.runtime.capture.select import without_password
 from trt_perception.runtime.capture.v4l2 import v4l2_advice, v4l2_options
@@ -363,6 +363,24 @@ def test_jpegs_are_passed_on_as_they_are(tmp_path: Path) -> None:
     assert {compressed_size(f.data) for f in made} == {(64, 48)}
 
 
+def test_jpegs_of_another_size_and_none(tmp_path: Path) -> None:
+    """A camera that is told to send others, and packets that got lost in part."""
+    path = tmp_path / 'a.mjpeg'
+    whole = [jpeg_of(0), jpeg_of(1, (96, 128)), jpeg_of(2)]
+    path.write_bytes(b''.join([*whole, b'\xff\xd8\xff\xd9']))
+    seen = list(shots(capture_of(Wish(str(path), compressed=True))))
+    assert [(s.width, s.height) for s in seen] == [(64, 48), (128, 96), (64, 48), (0, 0)]
+    assert [s.develop().data.tobytes() for s in seen[:3]] == whole
+    with pytest.raises(FrameError, match='does not state its size'):
+        seen[3].develop()
+
+
+@pytest.mark.parametrize('encoding', LUMA_FROM_16)
+def test_jpegs_have_black_at_0(tmp_path: Path, encoding: str) -> None:
+    path = write_jpegs(tmp_path / 'a.avi', 28, 25)
+    assert numbers(capture_of(Wish(str(path), encoding=encoding))) == list(range(28))
+
+
 def test_what_fits_already_is_not_copied() -> None:
     for encoding in ('bgr8', 'mono8', 'yuv422_yuy2', 'rgba8'):
         image = av.VideoFrame(64, 48, FORMATS[encoding].ffmpeg)
@@ -663,6 +681,15 @@ def test_pipeline_of_a_file_plays_at_its_own_pace(
     # From the first to the last, however busy the machine.
     assert seen.shots[-1].taken - seen.shots[0].taken >= 9 * 20_000_000 * 0.9
     assert number_of(to_bgr(seen.frames[-1])) == 9
+
+
+@pytest.mark.parametrize('encoding', LUMA_FROM_16)
+def test_pipeline_of_jpegs_has_black_at_0(gst: None, tmp_path: Path, encoding: str) -> None:
+    path = write_jpegs(tmp_path / 'a.avi', 28, 100)
+    pipeline = f'filesrc location={path} ! avidemux ! jpegdec ! videoconvert ! appsink name=sink'
+    seen = numbers(capture_of(Wish(pipeline=pipeline, encoding=encoding)))
+    # It takes the latest of what comes.
+    assert set(seen) <= set(range(28)) and seen[-1] == 27
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,7 @@ class CameraNode(Node):
         calibration = self._calibration
         if (
             calibration is None
+            or not width  # it will be refused
             or calibration.fits(width, height)
             or self._misfit == (width, height)
         ):

@@ -17,8 +17,8 @@ from trt_perception.core import Frame, FrameError
 from trt_perception.core.errors import one_line
 from trt_perception.runtime.capture.base import CaptureError, Shot, Wish
 from trt_perception.runtime.capture.edge import LiveEdge
-from trt_perception.runtime.capture.formats import FORMATS
-from trt_perception.runtime.capture.jpeg import to_jpeg
+from trt_perception.runtime.capture.formats import FORMATS, LUMA_FROM_16
+from trt_perception.runtime.capture.jpeg import compressed_shot, to_jpeg
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 BEHIND = 500_000_000
 #: Seconds between two looks at a device that has no image yet.
 POLL = 0.003
+#: FFmpeg's AVCOL_RANGE_JPEG.
+_FULL = 2
 #: A stamp of the device's that is older, in nanoseconds, is of another clock.
 PLAUSIBLE = 10_000_000_000
 
@@ -171,10 +173,7 @@ class AvCapture:
         return damaged
 
     def _of_packet(self, packet: Packet[Any]) -> Shot:
-        codec = self._stream.codec_context
-        data = _bytes(packet)
-        develop = partial(Frame.from_compressed, data)
-        return Shot(self._taken(packet.pts, packet), codec.width, codec.height, develop)
+        return compressed_shot(self._taken(packet.pts, packet), _bytes(packet))
 
     def _of_frame(self, frame: VideoFrame) -> Shot:
         develop = partial(_develop, frame, self._wish)
@@ -230,7 +229,9 @@ def frame_of(image: VideoFrame, encoding: str) -> Frame:
         FrameError: the encoding cannot hold an image of this size.
     """
     wanted = FORMATS[encoding].ffmpeg
-    if image.format.name != wanted:
+    if encoding in LUMA_FROM_16 and image.color_range == _FULL:
+        image = image.reformat(format=wanted, dst_color_range='MPEG')
+    elif image.format.name != wanted:
         image = image.reformat(format=wanted)
     rows = [_bytes(plane) for plane in image.planes]
     step = image.planes[0].line_size

@@ -11,17 +11,23 @@ from functools import partial
 from time import monotonic, monotonic_ns
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from trt_perception.core import Frame, FrameError
 from trt_perception.core.errors import one_line
 from trt_perception.runtime.capture.base import CaptureError, Shot, Wish
-from trt_perception.runtime.capture.formats import FORMATS
+from trt_perception.runtime.capture.formats import FORMATS, LUMA_FROM_16
+from trt_perception.runtime.capture.jpeg import compressed_shot
 
 #: Seconds after which a wait looks whether it is still wanted.
 SLICE = 0.1
 #: A stamp that is older, in nanoseconds, is not of this machine's clock.
 PLAUSIBLE = 60_000_000_000
+#: From full range to luma of 16 to 235 and chroma of 16 to 240.
+_LUMA = np.round(16 + np.arange(256) * 219 / 255).astype(np.uint8)
+_CHROMA = np.round(128 + (np.arange(256) - 128) * 224 / 255).astype(np.uint8)
 
 
 class GStreamerCapture:
@@ -133,6 +139,8 @@ class GStreamerCapture:
             form.get_int('height')[1],
             '' if self._wish.compressed else self._wish.encoding,
             above / below if below else 0.0,
+            # As GStreamer writes it: range, matrix, transfer and primaries.
+            (form.get_string('colorimetry') or '').startswith('1:'),
             data,
         )
 
@@ -162,6 +170,7 @@ class _Image(NamedTuple):
     Attributes:
         encoding: '' for a JPEG.
         rate: as the pipeline states it; 0 where it does not.
+        full: black is 0, in luma too.
     """
 
     taken: int
@@ -169,6 +178,7 @@ class _Image(NamedTuple):
     height: int
     encoding: str
     rate: float
+    full: bool
     data: Any
 
     @property
@@ -176,18 +186,37 @@ class _Image(NamedTuple):
         return self.encoding or 'jpeg'
 
     def shot(self) -> Shot:
+        if not self.encoding:
+            return compressed_shot(self.taken, self.data)
         return Shot(self.taken, self.width, self.height, partial(_frame, self))
 
 
 def _frame(image: _Image) -> Frame:
-    if not image.encoding:
-        return Frame.from_compressed(image.data)
     rows = image.height * 3 // 2 if image.encoding in ('nv12', 'nv21') else image.height
     # Rows are padded as GStreamer does where nothing else is agreed on.
     step, rest = divmod(image.data.size, rows)
     if rest:
         raise FrameError('step', f'{image.data.size} bytes are no {rows} rows of equal length')
-    return Frame.checked(image.data, image.width, image.height, image.encoding, step)
+    data = image.data
+    if image.full and image.encoding in LUMA_FROM_16:
+        data = _from_16(data, image.encoding, step * image.height)
+    return Frame.checked(data, image.width, image.height, image.encoding, step)
+
+
+def _from_16(data: NDArray[np.uint8], encoding: str, luma: int) -> NDArray[np.uint8]:
+    """The same picture with black at 16.
+
+    Args:
+        luma: bytes of the luma plane, where there is one.
+    """
+    result = np.empty_like(data)
+    first, second = (_LUMA, _CHROMA) if encoding != 'yuv422' else (_CHROMA, _LUMA)
+    parts = slice(luma), slice(luma, None)
+    if encoding.startswith('yuv'):
+        parts = slice(0, None, 2), slice(1, None, 2)
+    for part, table in zip(parts, (first, second), strict=True):
+        result[part] = cv2.LUT(data[part], table).reshape(-1)
+    return result
 
 
 class _Library(NamedTuple):
