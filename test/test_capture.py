@@ -34,10 +34,10 @@ from trt_perception.runtime.capture import (
     capture_of,
 )
 from trt_perception.runtime.capture.av import BEHIND, AvCapture, frame_of
+from trt_perception.runtime.capture.base import without_passwords
 from trt_perception.runtime.capture.edge import WAITED, LiveEdge
 from trt_perception.runtime.capture.formats import FORMATS, LUMA_FROM_16
 from trt_perception.runtime.capture.jpeg import compressed_size
-from trt_perception.runtime.capture.select import without_password
 from trt_perception.runtime.capture.v4l2 import v4l2_advice, v4l2_options
 from trt_perception.runtime.host.color import to_bgr
 
@@ -159,9 +159,18 @@ def test_what_no_source_can_be(wish: Wish, words: str) -> None:
 
 
 def test_passwords_are_not_shown() -> None:
-    shown = 'rtsp://***@10.0.0.1:554/a?b=c@d'
-    assert without_password('rtsp://me:secret@10.0.0.1:554/a?b=c@d') == shown
-    assert without_password('http://10.0.0.1/a') == 'http://10.0.0.1/a'
+    for given, shown in (
+        ('rtsp://me:secret@10.0.0.1:554/a?b=c@d', 'rtsp://***@10.0.0.1:554/a?b=c@d'),
+        ('rtsp://me:se@cret@10.0.0.1/', 'rtsp://***@10.0.0.1/'),
+        ('rtsp://me:sec/ret@10.0.0.1/', 'rtsp://***@10.0.0.1/'),
+        ('http://10.0.0.1:80/a@b', 'http://10.0.0.1:80/a@b'),
+        ('http://h/v.cgi?user=me&pwd=secret&n=1', 'http://h/v.cgi?user=me&pwd=***&n=1'),
+        (
+            'rtspsrc location=rtsp://me:s@h/ user-pw=s ! x',
+            'rtspsrc location=rtsp://***@h/ user-pw=*** ! x',
+        ),
+    ):
+        assert without_passwords(given) == shown
     capture = capture_of(Wish('rtsp://me:secret@127.0.0.1:9/'))
     error = refusal(lambda: capture.open(NEVER))
     assert 'nobody answers at 127.0.0.1' in str(error) and 'secret' not in str(error)

@@ -299,13 +299,16 @@ def test_arguments_of_the_cameras() -> None:
         ({'a': {'sauce': 'pattern'}}, "a has 'sauce', which is no parameter of a camera; did you"
          " mean 'source'?"),
         ({'a': {'source': 'pattern', 'rate': 'high'}}, "cameras: a: rate: 'high' is not a double"),
+        ({'a': None}, 'cameras: a has no source'),
+        ('a: pattern\na: /dev/video0\n', "cannot be read: line 2: 'a' is there twice"),
+        ('a: 2026-13-99\n', 'cannot be read: month must be in 1..12'),
         ({1: 'pattern'}, 'cameras: 1 cannot be a name of topics'),
     ],
 )  # fmt: skip
 def test_wrong_cameras(text: str | dict[Any, Any], words: str, tmp_path: Path) -> None:
-    if isinstance(text, dict):
+    if isinstance(text, dict) or text.endswith('\n'):
         file = tmp_path / 'cameras.yaml'
-        file.write_text(yaml.safe_dump(text))
+        file.write_text(text if isinstance(text, str) else yaml.safe_dump(text))
         text = str(file)
     with pytest.raises(ParameterError) as caught:
         read_cameras(text)

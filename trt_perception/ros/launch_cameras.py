@@ -12,6 +12,7 @@ import yaml
 from trt_perception.core.errors import one_line
 from trt_perception.core.files import user_path
 from trt_perception.ros.camera_parameters import CAMERA
+from trt_perception.ros.graph import GraphError, StrictLoader
 from trt_perception.ros.launch_arguments import (
     NAMESPACE,
     PROCESS,
@@ -149,8 +150,8 @@ def _list(text: str) -> dict[str, Any]:
 def _file(text: str) -> dict[str, Any]:
     path = user_path(text)
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.load(path.read_text(encoding='utf-8'), StrictLoader)
+    except (GraphError, OSError, ValueError, yaml.YAMLError) as error:
         raise ParameterError(f"cameras: '{path}' cannot be read: {one_line(error)}") from None
     if not isinstance(content, dict) or not content:
         raise ParameterError(f"cameras: '{path}' is not a list of name: source; {_CURE}")
@@ -163,6 +164,8 @@ def _camera(name: Any, value: Any) -> dict[str, Any]:
             f'cameras: {name!r} cannot be a name of topics; take letters, digits and _'
         )
     given = value if isinstance(value, dict) else {'source': value}
+    # A line with nothing after its colon says nothing.
+    given = {key: item for key, item in given.items() if item is not None}
     known = {p.name: p for p in CAMERA}
     for key in given:
         if key not in known:

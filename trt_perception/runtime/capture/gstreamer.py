@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trt_perception.core import Frame, FrameError
 from trt_perception.core.errors import one_line
-from trt_perception.runtime.capture.base import CaptureError, Shot, Wish
+from trt_perception.runtime.capture.base import CaptureError, Shot, Wish, without_passwords
 from trt_perception.runtime.capture.formats import FORMATS, LUMA_FROM_16
 from trt_perception.runtime.capture.jpeg import compressed_shot
 
@@ -45,7 +45,7 @@ class GStreamerCapture:
         """
         self._library = _library()
         self._wish = wish
-        self.name = wish.pipeline
+        self.name = without_passwords(wish.pipeline)
         self.recorded = False
         pixels = f'video/x-raw,format={FORMATS[wish.encoding].gstreamer}'
         self._caps = 'image/jpeg' if wish.compressed else pixels
