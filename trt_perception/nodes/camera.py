@@ -53,7 +53,7 @@ class CameraNode(Node):
             CalibrationError: the calibration cannot be used.
         """
         super().__init__('camera', **kwargs)
-        parameters.declare(self, CAMERA)
+        parameters.declare(self, CAMERA, fixed=True)
         values = parameters.values(self, CAMERA)
         url = values['camera_info_url']
         self._calibration = read_calibration(url) if url else None
