@@ -194,6 +194,16 @@ def test_all_of_a_recording(world: World, tmp_path: Path) -> None:
     assert seen == sorted(set(seen)) and seen[-1] == 11
 
 
+def test_a_recording_that_begins_again_is_told_once(world: World, tmp_path: Path) -> None:
+    images = world.subscribe(Image, 'image')
+    log = world.log()
+    video = write_video(tmp_path / 'drive.mp4', 3, rate=50)
+    eye = Eye(world, source=str(video), loop=True)
+    world.until(lambda: sum(number_of(to_bgr(frame_from_image(m))) == 2 for m in images) > 2, 'it')
+    assert eye.until_says('images/s', DiagnosticStatus.OK)['connected'] == '1'
+    assert sum(f'{video}: mpeg4' in line.msg for line in list(log)) == 1
+
+
 def test_simulated_time(world: World) -> None:
     clock = world.node.create_publisher(Clock, '/clock', 1)
     images = world.subscribe(Image, 'image')

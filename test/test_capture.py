@@ -361,6 +361,17 @@ def test_video(tmp_path: Path) -> None:
     assert numbers(capture) == list(range(28))
 
 
+def test_a_video_put_together_from_two(tmp_path: Path) -> None:
+    """The times of the second begin anew, and go on for who plays it."""
+    part = write_video(tmp_path / 'part.ts', 5)
+    path = tmp_path / 'a.ts'
+    path.write_bytes(part.read_bytes() * 2)
+    seen = list(shots(capture_of(Wish(str(path)))))
+    assert [number_of(to_bgr(s.develop())) for s in seen] == [0, 1, 2, 3, 4] * 2
+    times = [s.taken for s in seen]
+    assert times == sorted(times)
+
+
 def test_jpegs_are_passed_on_as_they_are(tmp_path: Path) -> None:
     path = write_jpegs(tmp_path / 'a.avi', 5, 25)
     frames = [s.develop() for s in shots(capture_of(Wish(str(path), compressed=True)))]

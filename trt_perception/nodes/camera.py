@@ -105,6 +105,8 @@ class CameraNode(Node):
 
     def on_open(self, what: str) -> None:
         """Say what comes, and that it comes again."""
+        if self._monitor.state == 'running' and self._what == what:
+            return  # a recording that begins again
         self._what = what
         self._monitor.count('connected')
         self._monitor.state, self._monitor.problem = 'running', ''

@@ -97,7 +97,7 @@ class AvCapture:
         self._ready: deque[Shot] = deque()
         self._catching_up = self._at_end = False
         self._skipped = 0
-        self._started = 0
+        self._started = self._due = 0
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         self._period = 1 / rate if rate else 0.0
         told = f'{codec.name}, {codec.width}x{codec.height}'
@@ -184,8 +184,11 @@ class AvCapture:
         if self.recorded:
             # Some raw streams carry no times.
             time = now - self._started if time is None else time
-            self._started = self._started or now - time
-            return self._started + time
+            # Of one that was put together from several the times begin anew.
+            if not self._started or self._started + time < self._due:
+                self._started = max(now, self._due) - time
+            self._due = self._started + time
+            return self._due
         if self._device and time is not None and 0 <= now - time < PLAUSIBLE:
             return time
         return self._edge.came(time, now)
