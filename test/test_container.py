@@ -16,17 +16,20 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('composition_interfaces.srv')
 
+import rclpy
 from components import Container, write_package
 from diagnostic_msgs.msg import DiagnosticStatus
 from processes import SHM, TIMEOUT, orphans, watch
 from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
+from rclpy.node import Node
 from std_msgs.msg import String
 from vision_msgs.msg import Detection2DArray
 from world import LATEST, Camera, World, classes, picture, values
 
 from trt_perception.ros.components import ComponentError, Maker, Wanted, find
 from trt_perception.ros.domain import free_domain
+from trt_perception.ros.executor import GuardedExecutor
 
 
 @pytest.fixture(scope='module')
@@ -44,6 +47,7 @@ def container(request: pytest.FixtureRequest, hello: Path) -> Iterator[Container
         code, said = container.end()
         world.close()
         assert code == 0, said
+        assert 'never retrieved' not in said, said
 
 
 def heard(container: Container, topic: str) -> list[String]:
@@ -346,6 +350,31 @@ def test_a_logger_s_level(hello: Path, monkeypatch: pytest.MonkeyPatch, domain_i
 
 
 # Its end
+
+
+def test_callbacks_that_are_always_ready_do_not_put_off_the_end(
+    domain_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('trt_perception.ros.executor._LAST_SECONDS', 0.05)
+    context = Context()
+    rclpy.init(context=context, domain_id=domain_id)
+    node = Node('busy', context=context)
+    runs: list[None] = []
+
+    def work() -> None:
+        runs.append(None)
+        time.sleep(0.02)
+
+    node.create_timer(0.001, work)
+    executor = GuardedExecutor(context)
+    executor.add_node(node)
+    while not runs:
+        executor.spin_once()
+    executor.stop()
+    executor.finish()
+    assert len(runs) < 10
+    node.destroy_node()
+    rclpy.shutdown(context=context)
 
 
 def test_the_end_at_any_moment(world: World, hello: Path, two: Path, tmp_path: Path) -> None:

@@ -102,7 +102,9 @@ class ContainerNode(Node):
         for component in reversed(self.components()):
             component.stop()
             if not component.join(SLOW):
-                self.get_logger().warning(f'waiting for {component} to end')
+                self.get_logger().warning(
+                    f'waiting for {component} to end; SIGQUIT (Ctrl+\\) ends the process without it'
+                )
                 component.join()
 
     def _begin(self, wanted: Wanted, bring_up: bool) -> tuple[int, Component]:
