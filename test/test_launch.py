@@ -276,6 +276,19 @@ def test_a_detector_for_all_cameras(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ('given', 'words'),
+    [
+        ({'detector_params_file': 'no.yaml'}, "detector_params_file: 'no.yaml' is not a file"),
+        ({'cameras': 'model=pattern'}, "cameras: 'model' cannot be the name of a camera"),
+    ],
+)
+def test_what_no_detector_for_all_can_take(given: dict[str, str], words: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        cameras(**{'cameras': 'front=pattern', 'model': 'm.onnx', **given})
+    assert str(caught.value).startswith(words)
+
+
 def test_arguments_of_the_cameras() -> None:
     names = [a.name for a in cameras_arguments()]
     assert len(names) == len(set(names))

@@ -12,6 +12,7 @@ import yaml
 from trt_perception.core.errors import one_line
 from trt_perception.core.files import user_path
 from trt_perception.ros.camera_parameters import CAMERA
+from trt_perception.ros.detector_parameters import cameras_of
 from trt_perception.ros.graph import GraphError, StrictLoader
 from trt_perception.ros.launch_arguments import (
     NAMESPACE,
@@ -88,14 +89,14 @@ def cameras_components(given: Mapping[str, str]) -> Components:
         for name, own in cameras.items()
     ]
     if given['model']:
-        detector = {'model': given['model'], 'cameras': list(cameras)}
+        detector = {'model': given['model'], 'cameras': cameras_of({'cameras': list(cameras)})}
         detector |= {k: v for k, v in common.items() if k == SIM_TIME.name}
         nodes.append(
             {
                 'plugin': 'trt_perception::DetectorNode',
                 'name': 'detector',
                 'namespace': namespace,
-                'parameters': [*parameter_files(given['detector_params_file']), detector],
+                'parameters': [*parameter_files(given, 'detector_params_file'), detector],
             }
         )
     return Components(nodes, process(given))
