@@ -703,6 +703,23 @@ def test_pipeline_of_a_file_plays_at_its_own_pace(
     assert number_of(to_bgr(seen.frames[-1])) == 9
 
 
+def test_pipeline_of_a_single_picture(gst: None, tmp_path: Path) -> None:
+    """Played again and again it takes its time, too."""
+
+    class Patient(threading.Event):
+        waited = 0.0
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.waited += timeout or 0.0
+            return False
+
+    (tmp_path / 'a.jpg').write_bytes(jpeg_of(3))
+    capture = capture_of(Wish(pipeline=f'filesrc location={tmp_path}/a.jpg ! jpegdec'))
+    stop = Patient()
+    assert len(list(shots(capture, stop))) == 1
+    assert stop.waited == 0.1
+
+
 @pytest.mark.parametrize('encoding', LUMA_FROM_16)
 def test_pipeline_of_jpegs_has_black_at_0(gst: None, tmp_path: Path, encoding: str) -> None:
     path = write_jpegs(tmp_path / 'a.avi', 28, 100)

@@ -25,6 +25,8 @@ from trt_perception.runtime.capture.jpeg import compressed_shot
 SLICE = 0.1
 #: A stamp that is older, in nanoseconds, is not of this machine's clock.
 PLAUSIBLE = 60_000_000_000
+#: Seconds that an image without a rate is shown, as a single picture that is played again.
+STILL = 0.1
 #: From full range to luma of 16 to 235 and chroma of 16 to 240.
 _LUMA = np.round(16 + np.arange(256) * 219 / 255).astype(np.uint8)
 _CHROMA = np.round(128 + (np.arange(256) - 128) * 224 / 255).astype(np.uint8)
@@ -57,6 +59,7 @@ class GStreamerCapture:
         self._pipeline, self._sink = self._make()
         self._bus = self._pipeline.get_bus()
         self._arrived = self._pulled = self._told = 0
+        self._period = 0.0
         pad = self._sink.get_static_pad('sink')
         pad.add_probe(gst.PadProbeType.BUFFER, self._on_arrival)
         # A live source is taken as it comes; a recording is played at its own pace.
@@ -68,11 +71,14 @@ class GStreamerCapture:
         if self._first is None:
             return ''  # the end came first, as `read` will tell
         rate = self._first.rate
+        self._period = 1 / rate if rate else STILL
         told = f'{self._first.kind}, {self._first.width}x{self._first.height}'
         return f'{told}, {rate:.4g} Hz' if rate else told
 
     def read(self, stop: threading.Event) -> Shot | None:
         image, self._first = self._first or self._pull(stop), None
+        if image is None and self.recorded:
+            stop.wait(self._period)  # the last one is shown as long as the others
         return image and image.shot()
 
     def skipped(self) -> int:
