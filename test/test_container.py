@@ -102,6 +102,15 @@ def test_plugins(container: Container, package: str, plugin: str, name: str) -> 
     assert container.unload(response.unique_id).success
 
 
+def test_two_of_one_name_are_warned_of(container: Container) -> None:
+    log = container.world.log()
+    twins = [container.load('Talker', node_name='twin').unique_id for _ in range(2)]
+    container.world.until(
+        lambda: any('there are 2 components /twin' in line.msg for line in list(log)), 'a warning'
+    )
+    assert all(container.unload(number).success for number in twins)
+
+
 def test_extra_arguments(container: Container) -> None:
     response = container.load(
         'Talker',

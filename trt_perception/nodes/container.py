@@ -87,6 +87,12 @@ class ContainerNode(Node):
             raise
         with self._lock:
             self._not_loaded.pop(str(wanted), None)
+            names = [c.name for c in self._components.values() if not c.ended]
+        if names.count(component.name) > 1:
+            self.get_logger().warning(
+                f'there are {names.count(component.name)} components {component.name}, whose'
+                ' parameters and services answer for each other; give each a name of its own'
+            )
         self.get_logger().info(f'{number}: {component.name} ({wanted.plugin})')
         return number, component
 
