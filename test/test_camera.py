@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic_ns
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from streams import RtspServer, WebCamera, require_gstreamer
+from streams import RtspServer, WebCamera, jpeg_of, require_gstreamer
 from test_camera_info import OF_CAMERA_CALIBRATION
 from videos import number_of, write_video
 from world import BEST_EFFORT, Robot, World, values
@@ -29,6 +30,7 @@ from world import BEST_EFFORT, Robot, World, values
 from trt_perception.core import PerceptionError
 from trt_perception.nodes.camera import CameraNode
 from trt_perception.ros.images import frame_from_image
+from trt_perception.runtime.capture import Shot
 from trt_perception.runtime.host.color import to_bgr
 
 
@@ -134,6 +136,25 @@ def test_calibration_of_another_size(world: World, calibration: Path) -> None:
     eye.until_says(words, DiagnosticStatus.WARN)
     world.until(lambda: infos, 'camera_info')
     assert {(m.width, m.height, m.k[0]) for m in infos} == {(320, 240, 0.0)}
+
+
+def test_images_that_fit_the_calibration_again(
+    world: World, calibration: Path, tmp_path: Path
+) -> None:
+    (tmp_path / 'one.jpg').write_bytes(jpeg_of(0, (480, 640)))
+    # One picture, and a long time nothing: what comes then is in the hands of the test.
+    eye = Eye(world, source=str(tmp_path), rate=0.001, camera_info_url=str(calibration))
+    size = [320, 240]
+
+    def send() -> None:
+        eye.node.on_read()
+        eye.node.on_shot(Shot(monotonic_ns(), *size, lambda: None))
+
+    timer = world.node.create_timer(0.05, send)
+    eye.until_says('the images are 320x240', DiagnosticStatus.WARN)
+    size[:] = [640, 480]
+    eye.until_says('images/s', DiagnosticStatus.OK)
+    world.node.destroy_timer(timer)
 
 
 def test_rtsp_server_that_dies_and_comes_back(world: World, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ class CameraNode(Node):
         self._what = what
         self._monitor.count('connected')
         self._monitor.state, self._monitor.problem = 'running', ''
-        self._misfit = (0, 0)
+        self._misfit, self._monitor.misfit = (0, 0), ''
         self.get_logger().info(f'{self._source}: {what}; to {self._output.topic}')
 
     def on_read(self) -> None:
@@ -168,19 +168,19 @@ class CameraNode(Node):
 
     def _check_size(self, width: int, height: int) -> None:
         calibration = self._calibration
-        if (
-            calibration is None
-            or not width  # it will be refused
-            or calibration.fits(width, height)
-            or self._misfit == (width, height)
-        ):
+        if calibration is None or not width:  # an image without a size will be refused
             return
-        self._misfit = (width, height)
-        self._monitor.problem = (
-            f'the calibration is for {calibration.width}x{calibration.height} and the images are'
-            f' {width}x{height}: camera_info says not calibrated; calibrate at this size'
-        )
-        self.get_logger().warning(self._monitor.problem)
+        fits = calibration.fits(width, height)
+        misfit = (0, 0) if fits else (width, height)
+        if misfit == self._misfit:
+            return
+        self._misfit, self._monitor.misfit = misfit, ''
+        if not fits:
+            self._monitor.misfit = (
+                f'the calibration is for {calibration.width}x{calibration.height} and the images'
+                f' are {width}x{height}: camera_info says not calibrated; calibrate at this size'
+            )
+            self.get_logger().warning(self._monitor.misfit)
 
     def _report(self) -> None:
         calibration = self._calibration
