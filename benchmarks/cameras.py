@@ -60,15 +60,25 @@ class Breakable:
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
         self.lanes = getattr(pipeline, 'lanes', 1)
+        self.batch = getattr(pipeline, 'batch', 1)
         self.broken = False
+        self.together: list[int] = []  # frames of each look at several
         self.close = pipeline.close
 
     def __call__(self, frame: Any, selection: Any) -> Any:
+        self._check()
+        return self._pipeline(frame, selection)
+
+    def many(self, wishes: Any) -> Any:
+        self._check()
+        self.together.append(len(wishes))
+        return self._pipeline.many(wishes)
+
+    def _check(self) -> None:
         from trt_perception.runtime.cuda.driver import CudaError
 
         if self.broken:
             raise CudaError('cuGraphLaunch', 700, 'CUDA_ERROR_ILLEGAL_ADDRESS', 'as asked')
-        return self._pipeline(frame, selection)
 
 
 class Bench:
@@ -85,7 +95,7 @@ class Bench:
         for device in given.devices:
             pipeline = open_pipeline(
                 given.model, labels=given.labels, accept_failed_gate=True, device=device,
-                lanes=given.lanes,
+                lanes=given.lanes, batch=given.batch,
             )  # fmt: skip
             self.pipelines.append(Breakable(pipeline))
             self.worker.run_on(f'gpu{device}', self.pipelines[-1])
@@ -104,6 +114,8 @@ class Bench:
     def forget(self) -> None:
         for heard in self.heard:
             heard.__init__()  # type: ignore[misc]
+        for pipeline in self.pipelines:
+            pipeline.together.clear()
 
     def done(self) -> int:
         return sum(len(heard.ages) for heard in self.heard)
@@ -163,6 +175,7 @@ class Bench:
             'dropped': sum(heard.counts['dropped'] for heard in self.heard),
             'accounted_for': sum(each) + sum(sum(h.counts.values()) for h in self.heard),
             'shares_of_the_mean': [round(min(each) / mean, 3), round(max(each) / mean, 3)],
+            'looked_at_together': sum(sum(pipeline.together) for pipeline in self.pipelines),
             'look_ms': round(1e3 * look, 3),
             'age_in_looks': {
                 name: round(ages[int(part * (len(ages) - 1))] / look, 2)
@@ -200,6 +213,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             'runs_on': bench.runs_on,
             'devices': given.devices,
             'lanes': given.lanes,
+            'batch': given.batch,
             'cameras': given.cameras,
             'capacity': round(capacity, 1),
             'load': given.load,
@@ -223,6 +237,7 @@ def main() -> int:
     add('--labels', default='', help='class names, where the model has none')
     add('--devices', type=int, nargs='+', default=[0], help='GPUs (default: 0)')
     add('--lanes', type=int, default=1, help='frames in flight on each (default: 1)')
+    add('--batch', type=int, default=1, help='frames looked at together, if the engine can')
     add('--cameras', type=int, default=6, help='how many (default: 6)')
     add('--load', type=float, default=3.0, help='times the capacity (default: 3)')
     add('--seconds', type=float, default=5.0, help='of each run (default: 5)')

@@ -18,6 +18,7 @@ from vision_msgs.msg import LabelInfo, VisionInfo
 
 from trt_perception.core import PerceptionError
 from trt_perception.core.errors import one_line
+from trt_perception.nodes.board import BoardMonitor
 from trt_perception.nodes.detection import Detection, selections
 from trt_perception.nodes.monitor import StreamMonitor
 from trt_perception.ros import parameters
@@ -28,6 +29,7 @@ from trt_perception.ros.detector_parameters import (
     camera_table,
     cameras_of,
     devices_of,
+    gpus_of,
 )
 from trt_perception.ros.diagnostics import ERROR, OK, WARN, DiagnosticPublisher, Verdict
 from trt_perception.ros.intra_process import bus_of
@@ -101,6 +103,8 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self.create_timer(REPORT_PERIOD, self._report, clock=self._steady)
         if values['autostart']:
             self._start_timer = self.create_timer(0.0, self._autostart, clock=self._steady)
+        self._board = BoardMonitor(self)
+        self._board.watch(gpus_of(values) if values['board'] else None)
         self._built = True
 
     @_told
@@ -176,6 +180,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             for detection in self._ending:
                 detection.join()
             self._report()
+            self._board.close()
             # rclpy leaves it to the garbage collector, and with it the node below, whose late end
             # would take /rosout away from the next node of this name.
             self._state_machine.destroy_when_not_in_use()
@@ -212,6 +217,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
     def _load(self) -> None:
         self._declare_cameras()
         values = parameters.values(self, self._table)
+        self._board.watch(gpus_of(values) if values['board'] else None)
         self._detection = Detection(self, self._steady, values, self._monitors)
         self._times_configured += 1
         self._detection.run(self._publish_labels)
@@ -292,6 +298,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
                 self._diagnostics[camera].publish(verdicts[camera], device, of_camera)
             else:
                 values |= of_camera
+        self._board.report(sum(monitor.frames for monitor in self._monitors.values()))
         self._log('inference', verdict)
         self._diagnostics['inference'].publish(verdict, device, values)
 

@@ -45,6 +45,11 @@ class StreamMonitor:
         self._counts.add(FrameCounts.OVER_LIMIT, over_limit)
         self._counts.add('published')  # last: who sees the count finds the times
 
+    @property
+    def frames(self) -> int:
+        """How many were published so far."""
+        return self._counts.snapshot()['published']
+
     def failed(self, error: Exception) -> None:
         """Count and log a frame that gave nothing, by its cause."""
         if isinstance(error, FrameError):

@@ -58,6 +58,8 @@ DETECTOR = (
               ' manager does it.'),
     Parameter('bond', False, "Keep a bond with Nav2's lifecycle manager while active, by which it"
               ' notices that the node has died. Needed where its bond_timeout is not 0.'),
+    Parameter('board', True, "Read the board's heat, clocks and power once a second, and tell them"
+              ' on diagnostics (docs/health.md).'),
     Parameter('score_threshold', _SELECTION.score_threshold, 'Lowest score published.', 0.0, 1.0,
               live=True),
     Parameter('nms_threshold', _SELECTION.iou_threshold, 'Boxes of one class that overlap more than'
@@ -122,6 +124,16 @@ def devices_of(values: Mapping[str, Any]) -> list[str]:
             raise ParameterError(f'devices: {device!r} is there twice')
         known.append(name)
     return known
+
+
+def gpus_of(values: Mapping[str, Any]) -> list[int]:
+    """Numbers of the GPUs among `devices_of`, as CUDA counts them; a DLA's board has one, too.
+
+    Raises:
+        ParameterError: as there.
+    """
+    names = (device.removeprefix('gpu') for device in devices_of(values))
+    return sorted({0 if name.startswith('dla') else int(name or 0) for name in names})
 
 
 def camera_table(camera: str, values: Mapping[str, Any]) -> list[Parameter]:
