@@ -361,6 +361,19 @@ def test_video(tmp_path: Path) -> None:
     assert numbers(capture) == list(range(28))
 
 
+def test_a_video_that_was_cut_off(
+    run: Callable[..., tuple[Seen, CaptureLoop]], tmp_path: Path
+) -> None:
+    """What is there is shown, and what is not there is counted."""
+    path = write_video(tmp_path / 'a.mp4', 28, rate=100, faststart=True)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    seen, _ = run(capture_of(Wish(str(path))))
+    seen.until(lambda: seen.ended)
+    assert 0 < seen.counts['read'] < 28 and not seen.failed
+    assert seen.counts['read'] + seen.counts['skipped'] == 28
+
+
 def test_a_video_put_together_from_two(tmp_path: Path) -> None:
     """The times of the second begin anew, and go on for who plays it."""
     part = write_video(tmp_path / 'part.ts', 5)

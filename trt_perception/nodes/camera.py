@@ -158,7 +158,12 @@ class CameraNode(Node):
     def on_end(self) -> None:
         """Say that a recording is over."""
         self._monitor.state = 'ended'
-        self.get_logger().info(f'{self._source} has ended')
+        skipped = self._monitor.values()['skipped']
+        if skipped:
+            text = f'{self._source} has ended; {skipped} images of it are damaged or cut off'
+            self.get_logger().warning(text)
+        else:
+            self.get_logger().info(f'{self._source} has ended')
         self._ended_at = monotonic()
 
     def _stamp(self, taken: int) -> Stamp:

@@ -26,7 +26,7 @@ class CameraMonitor:
 
     #: read: came from the source. published: were sent. unheard: nobody would have taken them.
     #: dropped: a newer one came first. limited: above the rate. unusable: could not be decoded or
-    #: sent. skipped: left out before they were read, damaged or to catch up with the source.
+    #: sent. skipped: left out before they were read, damaged, cut off or to catch up.
     #: connected, disconnected: how often.
     COUNTS = (
         'read', 'published', 'unheard', 'dropped', 'limited', 'unusable', 'skipped', 'connected',

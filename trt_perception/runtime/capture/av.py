@@ -97,6 +97,8 @@ class AvCapture:
         self._ready: deque[Shot] = deque()
         self._catching_up = self._at_end = False
         self._skipped = 0
+        # As its table of contents says; one that was cut off holds fewer.
+        self._to_come = stream.frames if self._file else 0
         self._started = self._due = 0
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         self._period = 1 / rate if rate else 0.0
@@ -112,9 +114,11 @@ class AvCapture:
                 return None
             if packet.size == 0:
                 self._at_end = True  # the decoder may have images left
+                self._skipped += max(0, self._to_come)
             elif not self.recorded and self._passed_over(packet, monotonic_ns() - before):
                 self._skipped += 1
                 continue
+            self._to_come -= 1
             self._ready.extend(self._shots(packet))
         if not self._ready and self.recorded:
             stop.wait(self._period)  # the last one is shown as long as the others

@@ -37,7 +37,7 @@ class Listener(Protocol):
 
         Args:
             fate: ``dropped``: a newer one came first. ``skipped``: the source itself left them out,
-                damaged or to catch up. ``limited``: above the rate.
+                damaged, cut off or to catch up. ``limited``: above the rate.
         """
 
     def on_read(self) -> None:
@@ -137,6 +137,7 @@ class CaptureLoop:
                 break
             came, self._pause = True, FIRST_PAUSE
             self._offer(shot)
+        self._tell_skipped()
         if not came and not self._stop.is_set():
             raise CaptureError(
                 f"source '{self._capture.name}' holds no images", self._capture.recorded
@@ -144,12 +145,15 @@ class CaptureLoop:
 
     def _offer(self, shot: Shot) -> None:
         self._listener.on_read()
-        if skipped := self._capture.skipped():
-            self._listener.on_passed('skipped', skipped)
+        self._tell_skipped()
         if not self._rate_limit.passes(perf_counter(), self._rate):
             self._listener.on_passed('limited', 1)
         elif self._box.put(shot) is not None:
             self._listener.on_passed('dropped', 1)
+
+    def _tell_skipped(self) -> None:
+        if skipped := self._capture.skipped():
+            self._tell(self._listener.on_passed, 'skipped', skipped)
 
     def _send(self) -> None:
         while (shot := self._box.get()) is not None:
