@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -359,6 +360,17 @@ def test_a_logger_s_level(hello: Path, monkeypatch: pytest.MonkeyPatch, domain_i
 
 
 # Its end
+
+
+def test_the_end_while_a_camera_is_waited_for(world: World, hello: Path) -> None:
+    """Within FFmpeg, where the end of Python would be a crash."""
+    with socket.create_server(('127.0.0.1', 0)) as silent:
+        container = Container(world, hello)
+        address = f'rtsp://127.0.0.1:{silent.getsockname()[1]}/'
+        given = {'source': address, 'timeout': 1.5}
+        assert container.load('trt_perception::CameraNode', package='', parameters=given).success
+        code, said = container.end()
+    assert code == 0 and f'{address} does not answer' in said, (code, said)
 
 
 def test_callbacks_that_are_always_ready_do_not_put_off_the_end(

@@ -96,7 +96,10 @@ class CameraNode(Node):
     def destroy_node(self) -> None:
         """Stop; the last word goes to diagnostics."""
         if self._built:
-            self._loop.close()
+            if not self._loop.close():
+                self.get_logger().info(
+                    f'{self._source} does not answer; the process ends when its time-out is over'
+                )
             self._report()
             self._output.close()
         super().destroy_node()

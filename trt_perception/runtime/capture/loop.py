@@ -82,22 +82,28 @@ class CaptureLoop:
         self._stop = threading.Event()
         self._telling = threading.Lock()
         self._box: Mailbox[Shot] = Mailbox()
-        self._reader = threading.Thread(target=self._read, name='capture')
-        self._sender = threading.Thread(target=self._send, name='camera')
+        # Never daemons, as they would be in a container, whose own threads are: the end of Python
+        # under one that is within FFmpeg is a crash.
+        self._reader = threading.Thread(target=self._read, name='capture', daemon=False)
+        self._sender = threading.Thread(target=self._send, name='camera', daemon=False)
         self._sender.start()
         self._reader.start()
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Stop; nothing is handed over and nobody is told anything once this returns.
 
         A stream that is waited for can only be left when it comes back, within its time-out: its
         thread does so by itself, and the process does not end before.
+
+        Returns:
+            Whether the source has been left.
         """
         with self._telling:
             self._stop.set()
         self._box.close()
         self._sender.join()
         self._reader.join(GRACE)
+        return not self._reader.is_alive()
 
     def _read(self) -> None:
         while not self._stop.is_set():
