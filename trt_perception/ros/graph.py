@@ -171,7 +171,7 @@ def _check_value(name: str, value: Any) -> None:
             raise GraphError(f'{name} is [], which has no type; leave it out')
         if len(kinds) > 1 or kinds.pop() not in _SCALARS:
             raise GraphError(
-                f"{name}: {value!r} is not a list of values of one type; for texts write '0' and 'b'"
+                f"{name}: {value!r} is not a list of values of one type; texts are written '0'"
             )
     elif type(value) not in _SCALARS:
         raise GraphError(f'{name} is {_kind(value)}; give a value or leave it out')
