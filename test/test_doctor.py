@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -631,8 +632,14 @@ def test_the_command_on_this_machine(tmp_path: Path) -> None:
     assert (told.returncode, told.stderr) == (done.returncode, '')
     lines = told.stdout.splitlines()
     assert set(CHECKS) <= set(lines)
+    texts = {_without_numbers(line.partition(' ')[2].lstrip()) for line in map(str.lstrip, lines)}
     for finding in findings:  # each on one line, however narrow the terminal
-        assert any(line.split(None, 1)[1:] == [finding['text']] for line in lines), finding
+        assert _without_numbers(finding['text']) in texts, finding
+
+
+def _without_numbers(text: str) -> str:
+    """How much room a disk has left changes from one look to the next."""
+    return re.sub(r'[\d.]+', '#', text)
 
 
 @pytest.mark.parametrize('missing', ['numpy', 'rich'])

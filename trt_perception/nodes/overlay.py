@@ -58,7 +58,7 @@ class OverlayNode(Node):
             ParameterError: a parameter's value cannot be used.
         """
         super().__init__('overlay', **kwargs)
-        parameters.declare(self, OVERLAY)
+        parameters.declare(self, OVERLAY, fixed=True)
         values = parameters.values(self, OVERLAY)
         self._lock = threading.Lock()  # of the pairing and the counts
         self._pairing = Pairing(WAITING)

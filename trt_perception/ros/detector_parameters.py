@@ -33,7 +33,7 @@ DETECTOR = (
               choices=('gpu', 'dla0', 'dla1')),
     Parameter('devices', [''], 'Several, which share the work: gpu (or 0), gpu1 (or 1) for a second'
               ' GPU of the same kind, dla0, dla1. One that fails is taken out and the others carry'
-              ' on. Empty: what device says.'),
+              ' on. Empty: what device says.', numbers=True),
     Parameter('cameras', [''], 'Names of several cameras that share the model. Each has topics of'
               ' its own, front/image and front/detections for a camera named front, and parameters'
               ' of its own (docs/many_cameras.md). Empty: one camera, on image and detections.'),
