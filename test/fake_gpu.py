@@ -3,15 +3,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from trt_perception.build.engine import store
+from trt_perception.build.engine.cache import EngineCache
+from trt_perception.build.engine.make import identify
+from trt_perception.build.engine.serving import Wish, request_for
 from trt_perception.core import Frame, Selection
 from trt_perception.runtime.cuda import compiler
 from trt_perception.runtime.engine import EngineError, EngineInfo
@@ -140,3 +147,15 @@ class OnFakeGpu:
     def close(self) -> None:
         self._gpu.closed.append(self._path)
         self._pipeline.close()
+
+
+@contextlib.contextmanager
+def held_up(model: Path) -> Iterator[None]:
+    """The build of a model's engine waits, for another process seems to be at it."""
+    cache = EngineCache()
+    handle = store.try_lock(cache.lock_path(cache.path(identify(request_for(Wish(model))).key)))
+    assert handle is not None
+    try:
+        yield
+    finally:
+        os.close(handle)

@@ -14,8 +14,8 @@ from trt_perception.health.budget import (
     BudgetError,
     BudgetJudge,
     Judgement,
-    Level,
 )
+from trt_perception.health.level import Level
 from trt_perception.health.timing import Moment, Timing
 
 OK, WARN, ERROR = Level.OK, Level.WARN, Level.ERROR

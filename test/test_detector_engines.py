@@ -6,10 +6,7 @@ Only the GPU that is to run them is not there: see `fake_gpu`.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +16,12 @@ pytest.importorskip('rclpy')
 pytest.importorskip('tensorrt_rtx_bindings', reason='TensorRT-RTX is not installed')
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from fake_gpu import NAME, FakeGpu
+from fake_gpu import NAME, FakeGpu, held_up
 from vision_msgs.msg import LabelInfo, VisionInfo
 from world import LATCHED, Camera, Robot, World, picture, values
 
-from trt_perception.build.engine import store
 from trt_perception.build.engine.cache import EngineCache
-from trt_perception.build.engine.make import identify, make_engine
+from trt_perception.build.engine.make import make_engine
 from trt_perception.build.engine.serving import Wish, request_for
 from trt_perception.ros.diagnostics import Verdict
 
@@ -35,18 +31,6 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return constant_detector(tmp_path / 'm.onnx')
-
-
-@contextlib.contextmanager
-def held_up(model: Path) -> Iterator[None]:
-    """The build of a model's engine waits, for another process seems to be at it."""
-    cache = EngineCache()
-    handle = store.try_lock(cache.lock_path(cache.path(identify(request_for(Wish(model))).key)))
-    assert handle is not None
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def on_gpu(status: DiagnosticStatus) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from trt_perception.core.errors import PerceptionError
@@ -25,6 +26,17 @@ def user_path(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise FileError(f"'{path}' is in nobody's home folder; write the whole path") from None
+
+
+def cache_folder(name: str, environment: Mapping[str, str] = os.environ) -> Path:
+    """A folder of this package in the user's cache.
+
+    Raises:
+        FileError: the user has no home folder, and none is named for the cache.
+    """
+    cache = environment.get('XDG_CACHE_HOME', '')
+    base = Path(cache) if os.path.isabs(cache) else user_path('~/.cache')
+    return base / 'trt_perception' / name
 
 
 def is_file(path: Path) -> bool:

@@ -6,11 +6,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any, NamedTuple
 
 from trt_perception.core import PerceptionError
 from trt_perception.health.histogram import Summary
+from trt_perception.health.level import Level
 from trt_perception.health.timing import (
     AGE,
     PUBLISH_INTERVAL,
@@ -36,15 +36,6 @@ _MS = 1e6  # nanoseconds
 
 class BudgetError(PerceptionError):
     """A budget that cannot be understood."""
-
-
-class Level(IntEnum):
-    """As in ``diagnostic_msgs/DiagnosticStatus``."""
-
-    OK = 0
-    WARN = 1
-    ERROR = 2
-    STALE = 3
 
 
 @dataclass(frozen=True)

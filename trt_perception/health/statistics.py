@@ -19,8 +19,8 @@ class FrameCounts:
     #: received: came in. lost: sent but never came, as far as the middleware can tell.
     ARRIVALS = ('received', 'lost')
     #: published: detections were sent. dropped: a newer frame came first. rejected: the image was
-    #: unusable. limited: the rate limit skipped it. failed: the network could not be run.
-    #: discarded: the node was deactivated meanwhile. unserved: the engine was not built yet.
+    #: unusable. limited: the rate limit or the policy skipped it. failed: the network could not be
+    #: run. discarded: the node was deactivated meanwhile. unserved: the engine was not built yet.
     FATES = ('published', 'dropped', 'rejected', 'limited', 'failed', 'discarded', 'unserved')
     #: stale: was older than its latency budget when it came. late: was published after it.
     PUNCTUALITY = ('stale', 'late')
@@ -51,6 +51,7 @@ class Durations:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._histograms: dict[str, SlidingHistogram] = {}
+        self._totals: dict[str, tuple[int, int]] = {}
 
     def add(self, durations: Mapping[str, int]) -> None:
         """Take one of each name, nanoseconds."""
@@ -60,6 +61,8 @@ class Durations:
                 if histogram is None:
                     histogram = self._histograms[name] = SlidingHistogram()
                 histogram.add(duration)
+                number, total = self._totals.get(name, (0, 0))
+                self._totals[name] = number + 1, total + max(duration, 0)
 
     def turn(self) -> None:
         """Begin a new part of the window; to be called once a second."""
@@ -68,9 +71,14 @@ class Durations:
                 histogram.turn()
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all but the totals."""
         with self._lock:
             self._histograms.clear()
+
+    def totals(self) -> dict[str, tuple[int, int]]:
+        """How many of each name there ever were, and their sum, nanoseconds."""
+        with self._lock:
+            return dict(self._totals)
 
     def above(self, name: str, duration: int) -> int:
         """How many of one name are longer than so many nanoseconds."""

@@ -21,11 +21,12 @@ class CameraMonitor:
         state: ``connecting``, ``running``, ``waiting`` for the next attempt, ``ended`` or
             ``failed`` for good.
         problem: why there are no images, or '' if nothing is known to be in the way.
+        misfit: why they come without their calibration, or ''.
     """
 
     #: read: came from the source. published: were sent. unheard: nobody would have taken them.
     #: dropped: a newer one came first. limited: above the rate. unusable: could not be decoded or
-    #: sent. skipped: left out before they were read, damaged or to catch up with the source.
+    #: sent. skipped: left out before they were read, damaged, cut off or to catch up.
     #: connected, disconnected: how often.
     COUNTS = (
         'read', 'published', 'unheard', 'dropped', 'limited', 'unusable', 'skipped', 'connected',
@@ -34,7 +35,7 @@ class CameraMonitor:
 
     def __init__(self) -> None:
         self.state = 'connecting'
-        self.problem = ''
+        self.problem = self.misfit = ''
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._durations = Durations()
@@ -76,8 +77,8 @@ class CameraMonitor:
         if now - self._last_image > NO_IMAGE_AFTER:
             level = STALE if counts['read'] else WARN
             return Verdict(level, f'no image for {now - self._last_image:.0f} s')
-        if self.problem:
-            return Verdict(WARN, self.problem)
+        if self.misfit:
+            return Verdict(WARN, self.misfit)
         rate = (new['published'] + new['unheard']) / seconds
         if new['unheard'] and not new['published']:
             return Verdict(OK, f'{rate:.1f} images/s, nobody listens')

@@ -16,8 +16,8 @@ from trt_perception.build.engine.serving import Wish
 from trt_perception.core import ModelSpec, PerceptionError, Selection
 from trt_perception.core.files import user_path
 from trt_perception.health.budget import Budget
+from trt_perception.nodes.models import Models
 from trt_perception.nodes.monitor import StreamMonitor
-from trt_perception.nodes.replicas import Replicas
 from trt_perception.nodes.stream import DetectionStream
 from trt_perception.ros.detector_parameters import camera_values, devices_of, selection
 from trt_perception.ros.diagnostics import ERROR, OK, WARN, Verdict
@@ -40,8 +40,7 @@ class Detection:
     """The model on its devices, and a stream for each camera, from configuring to cleaning up.
 
     Attributes:
-        model: the path that was opened.
-        replicas: what runs it.
+        replicas: what runs the model.
         streams: of each camera, by name.
     """
 
@@ -69,14 +68,14 @@ class Detection:
         lanes = values['lanes'] or min(len(monitors), MOST_LANES)
         batch = min(len(monitors), MOST_TOGETHER)
         wish = Wish(path, **{name: values[name] for name in names}, lanes=lanes, batch=batch)
-        self.model = str(path)
         self._node = node
         self._clock = clock
         self._watchdog: float = values['watchdog']
         self._timer: Timer | None = None
         self._looked = 0.0  # when `_follow` did last
         self._stood = 0.0, -RECENT  # how long this process stood still, and when that was over
-        self.replicas = Replicas(node.get_logger(), wish, devices_of(values))
+        lighter = [user_path(each) for each in values['policy.lighter_models'] if each]
+        self.replicas = Models(node.get_logger(), wish, devices_of(values), lighter)
         self.streams: dict[str, DetectionStream] = {}
         self._worker = InferenceWorker()
         try:
@@ -88,6 +87,16 @@ class Detection:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def model(self) -> str:
+        """The path of the model that runs."""
+        return str(self.replicas.path)
+
+    @property
+    def lighter_model(self) -> str:
+        """The same where that is one of the lighter ones; '' while it is the one asked for."""
+        return self.model if self.replicas.step else ''
 
     @property
     def spec(self) -> ModelSpec:
@@ -137,6 +146,23 @@ class Detection:
         for camera, stream in self.streams.items():
             stream.select(wanted[camera], camera_values(camera, values))
 
+    def limit(self, camera: str, share: float) -> None:
+        """Look at this share of a camera's images: 1 is all, 0 none."""
+        self.streams[camera].share = share
+
+    def lighter(self, step: int) -> str:
+        """Run a lighter model, the first, second, ... of them; 0 runs the one that was asked for.
+
+        Returns:
+            Why it does not; '' if it does.
+        """
+        return self.replicas.use(step)
+
+    def pause_overlay(self, paused: bool) -> None:
+        """Draw nothing, or draw again where somebody looks."""
+        for stream in self.streams.values():
+            stream.draws = not paused
+
     def judge(self, usual: Verdict) -> Verdict:
         """The usual verdict, unless a device does not run what was asked for, or not any more."""
         self.replicas.follow(self._worker)  # what has been lost since
@@ -164,7 +190,7 @@ class Detection:
 
     def values(self) -> dict[str, object]:
         """What runs and why, for diagnostics."""
-        return {'model': self.model, **self.replicas.values()}
+        return self.replicas.values()
 
     def close(self) -> None:
         """Stop for good. Does not wait for what is under way; `join` does."""

@@ -10,8 +10,9 @@ from rclpy.clock import ROSClock
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from trt_perception.core import Frame, FrameError
-from trt_perception.health.budget import Budget, BudgetJudge, Level
+from trt_perception.health.budget import Budget, BudgetJudge
 from trt_perception.health.frozen import Frozen
+from trt_perception.health.level import Level
 from trt_perception.health.stamps import KINDS, Stamps
 from trt_perception.health.statistics import FrameCounts
 from trt_perception.health.timing import Moment, Timing
@@ -106,6 +107,11 @@ class StreamMonitor:
         self._counts.add(FrameCounts.OVER_LIMIT, over_limit)
         self._counts.add('published')  # last: who sees the count finds the times
 
+    @property
+    def frames(self) -> int:
+        """How many were published so far."""
+        return self._counts.snapshot()['published']
+
     def failed(self, error: Exception) -> None:
         """Count and log a frame that gave nothing, by its cause."""
         if isinstance(error, FrameError):
@@ -151,6 +157,15 @@ class StreamMonitor:
         rate = new['published'] / seconds
         text = f'{rate:.1f} images/s, {new["dropped"]} of {new["received"]} dropped'
         return Verdict(OK, text + self._by_stamps())
+
+    def counts(self) -> dict[str, int]:
+        """Where the images went so far."""
+        return self._counts.snapshot()
+
+    @property
+    def timing(self) -> Timing:
+        """How long it took; thread-safe."""
+        return self._timing
 
     def values(self) -> dict[str, object]:
         """All counts, and the percentiles of each stage, for diagnostics."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
@@ -89,11 +89,16 @@ class Replicas:
         for device, backend in self.backends.items():
             backend.start(functools.partial(hand_over, device))
 
-    def follow(self, worker: InferenceWorker) -> None:
-        """Look what has become of each, and bring back what is lost. Does not wait."""
+    def follow(self, worker: InferenceWorker, lost: Mapping[str, str], alone: bool) -> None:
+        """Look what has become of each, and bring back what is lost. Does not wait.
+
+        Args:
+            worker: that runs them.
+            lost: devices, and why they run nothing any more.
+            alone: something else may take the place of what is lost: nothing runs at all.
+        """
         for device, backend in self.backends.items():
-            lost = worker.lost.get(device, '')
-            backend.follow(lost, worker.occupied(device), alone=not worker.serves)
+            backend.follow(lost.get(device, ''), worker.occupied(device), alone)
 
     @property
     def losses(self) -> dict[str, str]:

@@ -19,7 +19,7 @@ from trt_perception.ros.images import image_msg
 from trt_perception.runtime.host.color import to_bgr
 from trt_perception.runtime.host.overlay import draw
 from trt_perception.runtime.pipeline import Result
-from trt_perception.runtime.rate_limit import RateLimit
+from trt_perception.runtime.rate_limit import RateLimit, Thinning
 from trt_perception.runtime.worker import InferenceWorker, Job
 
 
@@ -28,6 +28,11 @@ class DetectionStream:
 
     Owns all but the worker. Frames come in on the executor, or on the thread of a camera in this
     process, and are only handed over there; the rest happens on the worker's threads.
+
+    Attributes:
+        max_rate: images looked at a second, at most; 0 is no limit.
+        share: of what that leaves, how much is looked at: 1 is all, 0 none.
+        draws: whether pictures are drawn for who wants to see them.
     """
 
     def __init__(
@@ -52,7 +57,10 @@ class DetectionStream:
         self._class_ids = spec.class_names if values['class_id_format'] == 'name' else ()
         self._monitor = monitor
         self._expect(values)
+        self.share = 1.0
+        self.draws = True
         self._rate_limit = RateLimit()
+        self._thinning = Thinning()
         within = f'{camera}/' if camera else ''
         self._detections = DetectionsOutput(node, f'{within}detections')
         self._annotated = node.create_publisher(Image, f'~/{within}annotated', 1)
@@ -104,7 +112,8 @@ class DetectionStream:
 
     def _on_image(self, frame: Frame) -> None:
         self._monitor.received(frame)
-        if self._rate_limit.passes(perf_counter(), self.max_rate):
+        within = self._rate_limit.passes(perf_counter(), self.max_rate)
+        if within and self._thinning.passes(self.share):
             self._place.submit(frame)
         else:
             self._monitor.count('limited')
@@ -133,7 +142,7 @@ class DetectionStream:
         }
         self._monitor.published(frame, stages, result.dropped)
         # Drawing and sending a picture takes longer than all but the network: only if it is seen.
-        if self._annotated.get_subscription_count():
+        if self.draws and self._annotated.get_subscription_count():
             self._publish_annotated(frame, result.detections)
 
     def on_error(self, job: Job, error: Exception) -> None:

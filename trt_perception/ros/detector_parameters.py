@@ -11,6 +11,7 @@ from typing import Any
 
 from trt_perception.core import ModelSpec, Region, Selection
 from trt_perception.ros.parameters import Parameter, ParameterError
+from trt_perception.ros.policy_parameters import POLICY
 from trt_perception.runtime.engine import BACKENDS
 
 _ALL_CLASSES = '*'
@@ -32,7 +33,7 @@ DETECTOR = (
               choices=('gpu', 'dla0', 'dla1')),
     Parameter('devices', [''], 'Several, which share the work: gpu (or 0), gpu1 (or 1) for a second'
               ' GPU of the same kind, dla0, dla1. One that fails is taken out and the others carry'
-              ' on. Empty: what device says.'),
+              ' on. Empty: what device says.', numbers=True),
     Parameter('cameras', [''], 'Names of several cameras that share the model. Each has topics of'
               ' its own, front/image and front/detections for a camera named front, and parameters'
               ' of its own (docs/many_cameras.md). Empty: one camera, on image and detections.'),
@@ -62,6 +63,13 @@ DETECTOR = (
               ' manager does it.'),
     Parameter('bond', False, "Keep a bond with Nav2's lifecycle manager while active, by which it"
               ' notices that the node has died. Needed where its bond_timeout is not 0.'),
+    Parameter('metrics_port', 0, 'Port on which Prometheus finds the figures of diagnostics, under'
+              ' /metrics (docs/health_metrics.md); each detector of a machine needs its own. 0:'
+              ' none, and no port is opened.', 0, 65535),
+    Parameter('metrics_address', '127.0.0.1', 'Address of this machine to serve them on. Any but a'
+              ' loopback address shows them to the network, without encryption or password.'),
+    Parameter('board', True, "Read the board's heat, clocks and power once a second, and tell them"
+              ' on diagnostics (docs/health.md).'),
     Parameter('score_threshold', _SELECTION.score_threshold, 'Lowest score published.', 0.0, 1.0,
               live=True),
     Parameter('nms_threshold', _SELECTION.iou_threshold, 'Boxes of one class that overlap more than'
@@ -88,6 +96,7 @@ DETECTOR = (
               ' preprocess, infer, decode, publish: [infer=8, decode=2], for example.', live=True),
     Parameter('budget_error_factor', 5.0, 'Diagnostics tell an error instead of a warning where a'
               ' budget is broken so many times over.', 1.0, 1000.0, live=True),
+    *POLICY,
 )  # fmt: skip
 
 #: Those of the detector's own that each of several cameras has for itself, after its name and a
@@ -139,6 +148,16 @@ def devices_of(values: Mapping[str, Any]) -> list[str]:
             raise ParameterError(f'devices: {device!r} is there twice')
         known.append(name)
     return known
+
+
+def gpus_of(values: Mapping[str, Any]) -> list[int]:
+    """Numbers of the GPUs among `devices_of`, as CUDA counts them; a DLA's board has one, too.
+
+    Raises:
+        ParameterError: as there.
+    """
+    names = (device.removeprefix('gpu') for device in devices_of(values))
+    return sorted({0 if name.startswith('dla') else int(name or 0) for name in names})
 
 
 def camera_table(camera: str, values: Mapping[str, Any]) -> list[Parameter]:

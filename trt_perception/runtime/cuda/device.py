@@ -214,6 +214,20 @@ def _free(function: str, handle: Any) -> None:
         call(function, handle)
 
 
+def pci_bus_id(index: int) -> str:
+    """Where a GPU is plugged in, as ``0000:1b:00.0``.
+
+    Args:
+        index: as CUDA counts them.
+
+    Raises:
+        EngineError: no cuda-python, no driver, no such GPU.
+    """
+    call('cuInit', 0)
+    found = call('cuDeviceGetPCIBusId', 16, call('cuDeviceGet', index))
+    return str(found.partition(b'\0')[0].decode())
+
+
 def why_absent() -> str:
     """Why no GPU can be used from here, in one line; '' if one can."""
     try:
