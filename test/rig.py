@@ -209,8 +209,8 @@ class Rig:
             at - begun,
             recovered - ended,
             well - ended,
-            *self._lost(self.front, sent[0]),
-            *self._lost(self.rear, sent[1]),
+            *self.lost(self.front, sent[0]),
+            *self.lost(self.rear, sent[1]),
         )
 
     def until_says(self, task: str, words: str, since: float) -> tuple[float, DiagnosticStatus]:
@@ -268,7 +268,8 @@ class Rig:
             self.until_says(name, '', silent)
         return {name: self.counts(name) for name in sources}
 
-    def _lost(self, source: Source, since: int) -> tuple[int, int]:
+    def lost(self, source: Source, since: int) -> tuple[int, int]:
+        """How many images were sent from this one on, and how many of them were not answered."""
         until = len(source.sent)
         give_up = monotonic() + UNDER_WAY
         while monotonic() < give_up and self._missing(source, since, until):
