@@ -189,6 +189,7 @@ def measure(repeat: int, only: str) -> list[Row]:
                 with tempfile.TemporaryDirectory() as folder:
                     outcomes.append(injected(fault, Path(folder)))
             rows.append(row(fault, outcomes))
+            print(rows[-1], file=sys.stderr)
     if any(only in fault.name for fault in STOPS):
         with tempfile.TemporaryDirectory() as folder:
             pairs = [stopped(Path(folder)) for _ in range(repeat)]

@@ -113,7 +113,7 @@ DEVICES = (
           'its call does not return until it is named', 'has not come back for 0.6 s',
           lambda lab: lab.gpu.stuck.add(0), _return),
     Fault('the engines on disk are corrupt, and the contexts are lost',
-          'engine files cut short, then as above', 'is out of use', _corrupt),
+          'engine files cut short, then as above', 'the CUDA context is lost', _corrupt),
 )  # fmt: skip
 
 
