@@ -90,7 +90,7 @@ def test_devices_and_files(make_lab: Callable[..., Lab], gpu: FakeGpu) -> None:
     lab.rig.finish()
 
 
-def test_cameras(make_lab: Callable[..., Lab], gpu: FakeGpu) -> None:
+def test_cameras(make_lab: Callable[..., Lab], gpu: FakeGpu, model: Path) -> None:
     gpu.absent = 'the GPU is on holiday'
     constant_detector(model, work=4)  # some 50 images a second are all that can be looked at
     lab = make_lab(**TWO_CAMERAS)
