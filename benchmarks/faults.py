@@ -162,6 +162,7 @@ def stopped(folder: Path) -> list[Outcome]:
         world.until(lambda: front.answered, 'the camera is seen')
         for fault, process in zip(STOPS, (ours.camera, ours.detector), strict=True):
             first, begun = len(rear.sent), monotonic()
+            before = begun
             if process is ours.camera:
                 ours.stop(process)
                 at, status = rig.until_says(fault.task, fault.words, begun)
@@ -174,7 +175,7 @@ def stopped(folder: Path) -> list[Outcome]:
                 at, status = rig.until_says(fault.task, fault.words, begun)
             answered = world.until(partial(first_answer, front, stamp), 'answers')
             well = rig.until_well(going)
-            blind = front.blind(begun, well)
+            blind = front.blind(before, well)
             times = at - begun, answered - going, well - going, blind
             outcomes.append(Outcome(status.message, *times, 0, 0, *rig.lost(rear, first)))
     return outcomes
