@@ -128,9 +128,7 @@ class Classes(NamedTuple):
 class CocoDataset:
     """Pictures and their annotated objects, in COCO's JSON (``instances_*.json``)."""
 
-    def __init__(
-        self, instances: Path, images: Path | None, limit: int | None = None
-    ) -> None:
+    def __init__(self, instances: Path, images: Path | None, limit: int | None = None) -> None:
         """Read the annotations and see that every picture is there.
 
         Args:
@@ -439,7 +437,6 @@ def _results(found: Mapping[int, Detections], classes: Classes) -> list[_Row]:
 def _is_number(value: Any) -> bool:
     # No picture is larger; NaN is not smaller than anything.
     return type(value) in (int, float) and abs(value) <= 1e5
-
 
 
 def _few(names: Sequence[str]) -> str:

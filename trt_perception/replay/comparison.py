@@ -182,12 +182,11 @@ class Comparison:
         least = -1.0 if self.rules.score is None else self.rules.score
         chosen = np.ones(len(self.rows.frame), bool) if rows is None else rows
         counted = (self.rows.scores >= least) & chosen[:, None]  # NaN is not
-        matched, moved, rescored = self.matched, self.moved, self.rescored
-        return Counts(
-            *(int(n) for n in counted.sum(axis=0)),
-            *(int((counted[:, 0] & kind).sum()) for kind in (matched, moved, rescored, self.lost)),
-            int((counted[:, 1] & self.new).sum()),
-        )
+        first, second = counted.T
+        kinds = (self.matched, self.moved, self.rescored, self.lost)
+        matched, moved, rescored, lost = (int((first & kind).sum()) for kind in kinds)
+        new = int((second & self.new).sum())
+        return Counts(int(first.sum()), int(second.sum()), matched, moved, rescored, lost, new)
 
     def by_class(self) -> dict[str, Counts]:
         """Of each class that either found, the most frequent first."""
@@ -219,7 +218,7 @@ class Comparison:
         moved = np.where(self.moved, (1 - self.rows.overlap) * alone / 2, 0)
         change = np.abs(scores[:, 1] - scores[:, 0])
         apart = np.where(self.matched, moved + np.where(self.rescored, change, 0), alone)
-        return np.bincount(self.rows.frame, apart, len(self.frames))
+        return np.bincount(self.rows.frame, apart, len(self.frames)).astype(np.float64)
 
     def worst(self, number: int, apart_s: float = 1.0) -> list[int]:
         """Frames in which the two differ most, the worst first.
@@ -303,7 +302,7 @@ def compare(
     pairs: Iterable[Pair],
     class_names: tuple[Sequence[str], Sequence[str]],
     names: tuple[str, str],
-    rules: Rules = Rules(),
+    rules: Rules,
 ) -> Comparison:
     """Compare, frame by frame. In a frame that one did not look at, it found nothing.
 
@@ -321,9 +320,7 @@ def compare(
     for both in pairs:
         frame = both[0] or both[1]
         assert frame is not None
-        sides = [
-            look.detections if look is not None else Detections.empty() for look in both
-        ]
+        sides = [look.detections if look is not None else Detections.empty() for look in both]
         ids = [table(side.class_ids) for table, side in zip(tables, sides, strict=True)]
         rows.append(_match(sides, ids, rules, least))
         size = next((s for s in (f.size for f in both if f is not None) if s[0]), (0, 0))
@@ -373,9 +370,7 @@ class _Found(NamedTuple):
     renamed: Ints
 
 
-def _match(
-    sides: Sequence[Detections], ids: Sequence[Ints], rules: Rules, least: float
-) -> _Found:
+def _match(sides: Sequence[Detections], ids: Sequence[Ints], rules: Rules, least: float) -> _Found:
     a, b = sides
     overlap = pairwise_iou(a.boxes, b.boxes)
     same = ids[0][:, None] == ids[1][None, :]

@@ -86,9 +86,7 @@ class Labels:
             self._pictures[place] = picture
         self.numbered = any(place.stamp is None for place in self._pictures)
 
-    def looks(
-        self, frames: Iterable[SeenFrame]
-    ) -> Iterator[tuple[Picture, SeenFrame]]:
+    def looks(self, frames: Iterable[SeenFrame]) -> Iterator[tuple[Picture, SeenFrame]]:
         """Each frame that is labelled, with its picture.
 
         Raises:
@@ -133,7 +131,7 @@ class Labels:
         numbers = _NUMBER.findall(picture.path.stem)
         if not numbers:
             raise self._error(
-                f"'{picture.path}' does not say which frame it is; give each image its \"stamp\""
+                f'\'{picture.path}\' does not say which frame it is; give each image its "stamp"'
                 ' (nanoseconds), or name it by it'
             )
         stamp = _stamp(numbers[-1])
@@ -218,9 +216,7 @@ def _in_crowd(
 
 
 def _only(detections: Detections, keep: NDArray[np.bool_]) -> Detections:
-    return Detections(
-        detections.boxes[keep], detections.scores[keep], detections.class_ids[keep]
-    )
+    return Detections(detections.boxes[keep], detections.scores[keep], detections.class_ids[keep])
 
 
 def _stamp(text: str) -> Stamp | None:
