@@ -132,6 +132,12 @@ svg .tip { fill: transparent; } svg .tip:hover { fill: var(--tint); }
 .lane-name b { display: block; font-size: .9rem; font-weight: 600; }
 .lane-name span { font-size: .78rem; color: var(--soft); font-variant-numeric: tabular-nums; }
 .lane-axis { padding: 0 3.9rem 0 9.9rem; }
+.curves { display: grid; gap: .75rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(13.5rem, 100%), 1fr)); }
+.curve { background: var(--card); border: 1px solid var(--line); border-radius: .7rem;
+  padding: .8rem .9rem .4rem; } .curve svg { height: 9rem; margin: .5rem 0 0; overflow: visible; }
+.curve svg * { vector-effect: non-scaling-stroke; }
+svg .dot { stroke: var(--two); stroke-width: 9; stroke-linecap: round; }
 svg rect.lost { fill: var(--bad); } svg rect.new { fill: var(--new); }
 svg.store { position: absolute; width: 0; height: 0; }
 .strip { display: flex; gap: .9rem; overflow-x: auto; padding: .9rem 3px .7rem;
@@ -175,7 +181,8 @@ html.held { overflow: hidden; }
   .large header b { font-size: 1rem; }
 }
 @media (prefers-reduced-motion: no-preference) { html { scroll-behavior: smooth; } }
-@media print { .theme, .filter { display: none; } main { max-width: none; } details > * { display: block; } }
+@media print { .theme, .filter { display: none; }
+  main { max-width: none; } details > * { display: block; } }
 """
 
 
@@ -216,7 +223,7 @@ def page(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n'
-        + '\n'.join((_THEME, badge, f'<h1>{escape(title)}</h1>', *body))
+        + '\n'.join((badge, f'<h1>{escape(title)}</h1>', *body, _THEME))
         + f'\n</main>\n{end}</body>\n</html>\n'
     )
 
@@ -334,7 +341,8 @@ def folded(summary: str, part: str, rest: bool = False) -> str:
     Args:
         rest: it holds more classes, and opens when some are chosen.
     """
-    return f'<details{" data-rest" if rest else ""}><summary>{escape(summary)}</summary>{part}</details>'
+    kind = ' data-rest' if rest else ''
+    return f'<details{kind}><summary>{escape(summary)}</summary>{part}</details>'
 
 
 def picture(jpeg: bytes, what: str) -> str:

@@ -98,10 +98,13 @@ def _image(number: int, shot: Shot) -> str:
 
 
 def _tile(number: int, shot: Shot) -> str:
+    """What the last pane shows, and what it no longer does."""
     classes = escape('\n'.join(shot.classes))
+    lost = [box for pane in shot.panes[:-1] for box in pane.boxes if box.kind == 'lost']
+    small = shot.panes[-1]._replace(boxes=[*shot.panes[-1].boxes, *lost])
     return (
         f'<a class="tile" href="#frame-{number}" data-classes="{classes}">'
-        f'{_drawn(number, shot, shot.panes[-1])}'
+        f'{_drawn(number, shot, small)}'
         f'<b>{escape(shot.title)}</b><span>{escape(shot.told)}</span></a>'
     )
 
@@ -118,9 +121,9 @@ def _large(number: int, shot: Shot, count: int, kinds: Sequence[tuple[str, str]]
         f'<div class="large" id="frame-{number}" role="dialog"'
         f' aria-label="{escape(shot.title)}"><header><div><b>{escape(shot.title)}</b>'
         f'<span>{escape(shot.told)}</span></div><nav>'
-        f'<a href="#frame-{before}" aria-label="the frame before" rel="prev">‹</a>'
-        f'<a href="#frame-{after}" aria-label="the next frame" rel="next">›</a>'
-        f'<a href="#frames" aria-label="close" class="close">×</a></nav></header>'
+        f'<a href="#frame-{before}" aria-label="the frame before" rel="prev">&lsaquo;</a>'
+        f'<a href="#frame-{after}" aria-label="the next frame" rel="next">&rsaquo;</a>'
+        f'<a href="#frames" aria-label="close" class="close">&times;</a></nav></header>'
         f'<div class="panes {kind}">{panes}</div>{page.key(*kinds)}</div>'
     )
 
