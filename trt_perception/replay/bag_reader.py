@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -164,7 +164,9 @@ class BagReader:
             topic.count = max(topic.count, count)
         return found
 
-    def messages(self, topics: Collection[str], on_damage: Damage) -> Iterator[Message]:
+    def messages(
+        self, topics: Collection[str], on_damage: Damage
+    ) -> Generator[Message, None, None]:
         """All messages of these topics, file after file, each by the times of their receipt.
 
         Args:
@@ -175,11 +177,9 @@ class BagReader:
         for file in self.files:
             with self._unpacked(file, on_damage) as unpacked:
                 for message in _messages(file, unpacked, topics, on_damage):
-                    if message.data[:4] == _ZSTD_MAGIC:  # no CDR begins so
-                        message = _decompressed(message, on_damage)
-                        if message is None:
-                            continue
-                    yield message
+                    whole = _decompressed(message, on_damage)
+                    if whole is not None:
+                        yield whole
 
     @contextmanager
     def _unpacked(self, file: Path, on_damage: Damage) -> Iterator[Path]:
@@ -313,6 +313,8 @@ def _rows(file: Path, tell: Callable[[PerceptionError], None]) -> Iterator[Messa
 
 
 def _decompressed(message: Message, on_damage: Damage) -> Message | None:
+    if message.data[:4] != _ZSTD_MAGIC:  # no CDR begins so
+        return message
     from backports import zstd
 
     try:
