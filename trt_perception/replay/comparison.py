@@ -286,7 +286,8 @@ def paired(first: Iterable[SeenFrame], second: Iterable[SeenFrame]) -> Iterator[
         for side, frame in enumerate(both):
             if frame is None:
                 continue
-            key = frame.topic, frame.stamp
+            # Of one camera, whether its images came raw or compressed.
+            key = frame.topic.removesuffix('/compressed'), frame.stamp
             if key in sides[1 - side]:
                 partner = sides[1 - side][key].popleft()
                 if not sides[1 - side][key]:
@@ -318,7 +319,7 @@ def compare(
     rows: list[_Found] = []
     least = -1.0 if rules.score is None else rules.score
     for both in pairs:
-        frame = both[0] or both[1]
+        frame = both[1] or both[0]
         assert frame is not None
         sides = [look.detections if look is not None else Detections.empty() for look in both]
         ids = [table(side.class_ids) for table, side in zip(tables, sides, strict=True)]

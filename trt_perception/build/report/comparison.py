@@ -125,7 +125,7 @@ class ComparisonPage:
         ]
         if self.checks:
             parts.append(page.box(_checks(self.checks)))
-        parts.append(page.told(self._changes()))
+        parts.append(page.told(self.changes()))
         return '\n'.join(parts)
 
     @property
@@ -157,7 +157,7 @@ class ComparisonPage:
         if first is not None and second is not None:
             yield page.Card(f'{first:.1f} → {second:.1f}', 'ms a frame, median')
 
-    def _changes(self) -> Iterator[tuple[str, str]]:
+    def changes(self) -> Iterator[tuple[str, str]]:
         """What changed, in words."""
         comparison, words = self.comparison, self._words
         by_class = self._by_class.items()
