@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,9 +113,7 @@ def compared(
     checks = check(comparison, limits)
     images, gone = worst_images(comparison, result.summary)
     notes = [*weaknesses(comparison, *summaries), *([f'No pictures: {gone}.'] if gone else [])]
-    return ComparisonPage(
-        comparison, facts(reference, *summaries), checks, images, notes, accuracy
-    )
+    return ComparisonPage(comparison, facts(reference, *summaries), checks, images, notes, accuracy)
 
 
 def worst_images(comparison: Comparison, summary: dict[str, Any]) -> tuple[dict[int, Frame], str]:
@@ -144,6 +141,8 @@ def weaknesses(
     comparison: Comparison, first: dict[str, Any] | None, second: dict[str, Any]
 ) -> list[str]:
     """What a reader must know to judge the figures."""
+    from trt_perception.build.report.replay import hash_of_bag
+
     notes = []
     for name, summary in zip(comparison.names, (first, second), strict=True):
         if summary is None:
@@ -152,7 +151,7 @@ def weaknesses(
             notes.append(f'{name} is of the first {summary["frames"]} images of its bag only.')
         notes += [f'{name}: {text}' for text in summary['damage']]
     if first is not None:
-        if _bag(first) != _bag(second):
+        if hash_of_bag(first) != hash_of_bag(second):
             notes.append('The two are of different bags; frames are the same by topic and stamp.')
         ours, theirs = first['selection'], second['selection']
         unlike = [f'{k} {v:g} and {theirs[k]:g}' for k, v in ours.items() if v != theirs[k]]
@@ -165,37 +164,14 @@ def facts(
     reference: Path, first: dict[str, Any] | None, second: dict[str, Any]
 ) -> list[tuple[str, str, str]]:
     """What was compared, side by side."""
+    from trt_perception.build.report.replay import facts as told
+
     if first is None:
-        both = [dict.fromkeys(_facts(second), ''), _facts(second)]
+        both = [dict.fromkeys(told(second), ''), told(second)]
         both[0]['model'] = str(reference)
     else:
-        both = [_facts(first), _facts(second)]
+        both = [told(first), told(second)]
     return [(name, both[0][name], text) for name, text in both[1].items()]
-
-
-def _facts(summary: dict[str, Any]) -> dict[str, str]:
-    model, chosen = summary['model'], summary['selection']
-    machine = summary['machine']
-    return {
-        'model': f'{Path(model["path"]).name}, sha256 {model["sha256"][:12]}',
-        'ran by': summary['backend'],
-        'precision': summary['precision'],
-        'on': f'{summary["device"]}, {machine["system"]}',
-        'bag': f'{Path(summary["bag"]["path"]).name}, sha256 {_bag(summary)[:12]}',
-        'images': f'{summary["frames"]:,} of {", ".join(summary["cameras"])}',
-        'rate': f'{summary["frames_per_second"]:g} images a second',
-        'score from': f'{chosen["score_threshold"]:g}',
-        'versions': ', '.join(f'{name} {text}' for name, text in summary['versions'].items()),
-        'made': summary['date'],
-    }
-
-
-def _bag(summary: dict[str, Any]) -> str:
-    """One hash for all files that hold messages."""
-    digests = [f['sha256'] for f in summary['bag']['files'] if f['name'] != 'metadata.yaml']
-    if len(digests) == 1:
-        return str(digests[0])
-    return hashlib.sha256('\n'.join(digests).encode()).hexdigest()
 
 
 def to_dict(page: ComparisonPage) -> dict[str, Any]:

@@ -230,13 +230,16 @@ class ComparisonPage:
                 if (new, lost)[side][k]:
                     continue
                 score = (first, second)[side]
-                told = name if self._labelled and not side else f'{name} {score:.2f}'
+                label = told = name if self._labelled and not side else f'{name} {score:.2f}'
                 kind = 'changed' if changed[k] else 'same'
                 if lost[k] or new[k]:
                     kind = 'lost' if lost[k] else 'new'
                     told = f'{self._words[side]}: {told}'
+                    other = int(rows.renamed[row])
+                    if other >= 0:
+                        told += f'; {comparison.names[1 - side]} calls it {comparison.class_names[other]}'
                 x1, y1, x2, y2 = rows.boxes[row, side].tolist()
-                boxes[side].append(strip.Box((x1, y1, x2, y2), name, kind, told))
+                boxes[side].append(strip.Box((x1, y1, x2, y2), name, kind, label, told))
         width, height = frames.sizes[number].tolist()
         image = self.images.get(number)
         told = [f'{n} {w}' for n, w in zip((lost.sum(), new.sum()), self._words, strict=True) if n]
@@ -255,8 +258,8 @@ class ComparisonPage:
     def _tables(self) -> str:
         first, second = self.comparison.names
         words = self._words
-        headings = ['class', first, second, '', words.lost, '', words.new, '', 'moved']
-        right = '.rr.rrrrr'
+        headings = ['class', first, second, words.lost, '', words.new, '', 'moved']
+        right = '.rrrrrrr'
         if not self._labelled:
             headings.append('re-scored')
             right += 'r'
@@ -283,7 +286,7 @@ class ComparisonPage:
              ('new', counts.new)], 'thin',
         )  # fmt: skip
         cells = [
-            escape(name), f'{counts.first:,}', f'{counts.second:,}', bar,
+            escape(name) + bar, f'{counts.first:,}', f'{counts.second:,}',
             _cell('bad', counts.lost), _share(counts.lost, counts.first),
             _cell('new', counts.new), _share(counts.new, counts.second), f'{counts.moved:,}',
         ]  # fmt: skip
@@ -367,7 +370,7 @@ class ComparisonPage:
             'From the image to its detections, without waiting in queues: the line is the median,'
             ' the band reaches from the least to the 95th of 100; a mark at the top edge stands'
             ' for slower ones.',
-            page.box(_sides(comparison.names), timeline.milliseconds(clock, lines, None, what)),
+            page.box(_sides(comparison.names), timeline.milliseconds(clock, lines, what)),
         )
 
     def _origin(self) -> str:
@@ -384,7 +387,7 @@ class ComparisonPage:
         return page.section(
             'What was compared',
             'In bold what is not the same.',
-            page.table(('', *self.comparison.names), rows),
+            page.table(('', *self.comparison.names), rows, kind='facts'),
         )
 
 

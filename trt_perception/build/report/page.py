@@ -37,7 +37,7 @@ h2 { font-size: 1.15rem; margin: 3rem 0 .35rem; letter-spacing: -.005em; }
 h3 { font-size: .85rem; font-weight: 600; margin: 0; overflow-wrap: break-word; }
 p { margin: .3rem 0 .9rem; max-width: 46rem; }
 .soft, figcaption { color: var(--soft); }
-.good { color: var(--good); } .bad { color: var(--bad); } .new { color: var(--new); }
+.good { color: var(--good); } .bad { color: var(--bad); } td .new { color: var(--new); }
 .badge { display: inline-block; padding: .1rem .65rem; border-radius: 1rem; font-size: .85rem;
   font-weight: 600; border: 1.5px solid currentColor; margin-bottom: .9rem; }
 .cards { display: grid; grid-template-columns: repeat(2, 1fr); gap: .75rem; margin: 1.5rem 0; }
@@ -62,13 +62,16 @@ th { text-align: left; color: var(--soft); font-weight: 500; white-space: nowrap
 th, td { padding: .38rem .8rem .38rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 td:first-child { overflow-wrap: break-word; min-width: 11rem; }
-.right { text-align: right; }
+.right { text-align: right; } th.right, td.right { padding-left: .6rem; }
+.box tr:last-child td { border-bottom: 0; } .box td:first-child, .box th:first-child {
+  position: sticky; left: 0; background: var(--card); } .facts td:first-child { min-width: 6rem; }
+.facts td { min-width: 11rem; overflow-wrap: anywhere; }
 .meter { display: inline-block; width: 5rem; height: .5rem; border-radius: .25rem;
   background: var(--line); vertical-align: middle; overflow: hidden; }
 .meter i { display: block; height: 100%; background: var(--one); }
 .two .meter i, .key i.two { background: var(--two); }
 summary { cursor: pointer; color: var(--soft); padding: .4rem 0; }
-.key { display: flex; flex-wrap: wrap; gap: 1.2rem; font-size: .85rem; color: var(--soft); }
+.key { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; font-size: .85rem; color: var(--soft); }
 .key i { display: inline-block; width: .7rem; height: .7rem; border-radius: .2rem;
   margin-right: .4rem; }
 .key i.one, .key i.same, .key i.second { background: var(--one); }
@@ -91,7 +94,7 @@ ul.told li.lost::before { background: var(--bad); } ul.told li.new::before {
 ul.told li.same::before { background: var(--one); }
 .parts { display: flex; height: 1.1rem; gap: 2px; border-radius: .55rem; overflow: hidden;
   background: var(--line); margin: 1.4rem 0 .6rem; }
-.parts.thin { height: .55rem; margin: .35rem 0 0; min-width: 7rem; gap: 1px; }
+.parts.thin { height: .4rem; margin: .3rem 0 .1rem; min-width: 9rem; gap: 1px; }
 .parts i { min-width: 2px; } .parts .same { background: var(--one); }
 .parts .changed { background: var(--two); } .parts .lost { background: var(--bad); }
 .parts .new { background: var(--new); }
@@ -105,7 +108,7 @@ ul.told li.same::before { background: var(--one); }
 .filter button:hover { border-color: var(--one); }
 .filter [aria-pressed=true] { border-color: var(--one); background: var(--tint); }
 .gone { display: none !important; }
-.plot { display: grid; grid-template-columns: 3rem 1fr; column-gap: .5rem; }
+.plot { margin-top: 1rem; display: grid; grid-template-columns: 3rem 1fr; column-gap: .5rem; }
 .plot-area { position: relative; height: 15rem; } .plot-area svg { height: 100%; }
 .plot-y { position: relative; } .plot-y span { position: absolute; right: 0;
   transform: translateY(-50%); }
@@ -152,11 +155,13 @@ svg.store { position: absolute; width: 0; height: 0; }
 .shot text { font-size: calc(15 * var(--u)); font-weight: 600; paint-order: stroke;
   stroke-width: calc(4 * var(--u)); stroke-linejoin: round; stroke: #0d1014; }
 .tile .shot text { display: none; } .tile .shot g rect { stroke-width: calc(5 * var(--u)); }
-.shot .same rect { stroke: #35d0c4; } .shot .same text { fill: #7fe9e0; }
+.shot .same rect, .shot .found rect { stroke: #35d0c4; }
+.shot .same text, .shot .found text { fill: #7fe9e0; }
 .shot .changed rect { stroke: #ffb04d; } .shot .changed text { fill: #ffcb8a; }
 .shot .lost rect { stroke: #ff5a4a; stroke-dasharray: calc(9 * var(--u)) calc(5 * var(--u)); }
 .shot .lost text { fill: #ff9a8f; }
 .shot .new rect { stroke: #5b9bff; } .shot .new text { fill: #a9cbff; }
+.shot .same text { display: none; } .large .shot g:hover text { display: block; }
 .tile .same { opacity: .55; }
 .large { display: none; } .large:target { display: flex; flex-direction: column; gap: .6rem;
   position: fixed; inset: 0; z-index: 9; background: var(--paper); overflow: auto;
@@ -174,7 +179,8 @@ html.held { overflow: hidden; }
 @media (max-width: 44rem) {
   main { padding-top: 3.6rem; } h1 { font-size: 1.55rem; } h2 { margin-top: 2.3rem; }
   .plot { grid-template-columns: 2rem 1fr; } .plot-area { height: 12rem; }
-  .lane { grid-template-columns: 1fr auto; row-gap: .25rem; } .lane-name b { display: inline; }
+  .lane { grid-template-columns: 1fr auto; row-gap: .25rem; } .lane-name b { display: inline; margin-right: .5rem; }
+  td:first-child { min-width: 8rem; } .parts.thin { min-width: 7rem; }
   .lane svg { grid-column: 1; } .lane-name { grid-column: 1 / -1; }
   .lane-axis { padding: 0 2.4rem 0 0; } .lane-top { min-width: 1.5rem; }
   .panes .shot text { font-size: calc(24 * var(--u)); } .panes { margin: 0; }
@@ -304,7 +310,8 @@ def proportions(shares: Iterable[tuple[str, int]], kind: str = '') -> str:
 
 def facts(told: Iterable[tuple[str, str]]) -> str:
     """Names and what they are, plain text."""
-    return table(('', ''), [(f'<span class="soft">{escape(n)}</span>', escape(t)) for n, t in told])
+    rows = [(f'<span class="soft">{escape(n)}</span>', escape(t)) for n, t in told]
+    return table(('', ''), rows, kind='facts')
 
 
 def table(
@@ -312,6 +319,7 @@ def table(
     rows: Iterable[Sequence[str]],
     right: str = '',
     classes: Sequence[str] = (),
+    kind: str = '',
 ) -> str:
     """A table.
 
@@ -320,6 +328,7 @@ def table(
         rows: HTML, a cell each; text must be escaped.
         right: a letter for each column, ``r`` where it is set to the right.
         classes: the name of the class that each row is of, which the filter goes by.
+        kind: ``facts`` for names and what they are.
     """
     kinds = [
         ' class="right"' if k < len(right) and right[k] == 'r' else '' for k in range(len(headings))
@@ -332,7 +341,9 @@ def table(
         + '</tr>'
         for row, name in zip_longest(rows, named)
     )
-    return f'<div class="scroll"><table><tr>{head}</tr>\n' + '\n'.join(lines) + '</table></div>'
+    return (
+        f'<div class="scroll {kind}"><table><tr>{head}</tr>\n' + '\n'.join(lines) + '</table></div>'
+    )
 
 
 def folded(summary: str, part: str, rest: bool = False) -> str:

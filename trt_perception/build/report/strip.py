@@ -16,6 +16,7 @@ from trt_perception.build.report import page
 
 #: Kinds of boxes, as classes of the style, and what they are.
 KINDS = {
+    'found': 'found, where nothing is compared',
     'same': 'as before',
     'changed': 'moved or of another score',
     'lost': 'lost',
@@ -30,12 +31,14 @@ class Box(NamedTuple):
         corners: x1, y1, x2, y2 in source pixels.
         name: of the class.
         kind: of `KINDS`.
-        told: what stands on it.
+        label: what stands on it.
+        told: what is told where the pointer rests on it.
     """
 
     corners: tuple[float, float, float, float]
     name: str
     kind: str
+    label: str
     told: str
 
 
@@ -157,5 +160,5 @@ def _box(box: Box, size: tuple[int, int], unit: float) -> str:
     return (
         f'<g class="{box.kind}" data-class="{escape(box.name)}"><title>{escape(box.told)}</title>'
         f'<rect x="{x1:.1f}" y="{y1:.1f}" width="{x2 - x1:.1f}" height="{y2 - y1:.1f}"/>'
-        f'<text x="{at:.1f}" y="{base:.1f}" text-anchor="{anchor}">{escape(box.told)}</text></g>'
+        f'<text x="{at:.1f}" y="{base:.1f}" text-anchor="{anchor}">{escape(box.label)}</text></g>'
     )

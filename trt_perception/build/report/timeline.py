@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-_MOST = 240
+_MOST, _FEW = 240, 40
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,10 @@ class Clock:
         if not len(time):
             return cls(0, 1.0, 1)
         start, end = int(time.min()), int(time.max())
-        return cls(start, max((end - start) / 1e9, 1e-3), min(_MOST, len(np.unique(time))))
+        # Several frames a bin, where there are enough: one has no spread.
+        number = len(np.unique(time))
+        bins = min(number, max(number // 3, _FEW), _MOST)
+        return cls(start, max((end - start) / 1e9, 1e-3), bins)
 
     def bin(self, time: NDArray[np.int64]) -> NDArray[np.intp]:
         """(N,) which bin each time is in."""
@@ -93,10 +96,17 @@ class Line(NamedTuple):
     values: Envelope
 
 
-def milliseconds(clock: Clock, lines: Sequence[Line], budget: float | None, what: str) -> str:
-    """How long frames took, with a line for how long they may."""
-    top = max(float(np.nanmax(line.values.p95, initial=0)) for line in lines)
+def milliseconds(
+    clock: Clock, lines: Sequence[Line], what: str, budget: float | None = None, may: str = ''
+) -> str:
+    """How long frames took.
+
+    Args:
+        what: the picture shows.
+        budget: how long they may take, marked by a line; and what is written at it.
+    """
     # A few slow frames must not press all others flat: they are marked at the edge.
+    top = max(float(np.nanquantile(line.values.p95, 0.98)) for line in lines)
     step, limit = _scale(max(top * 1.15, 1.2 * budget if budget else 0) or 1)
     parts = []
     for line in lines:
@@ -110,9 +120,10 @@ def milliseconds(clock: Clock, lines: Sequence[Line], budget: float | None, what
     if budget is not None:
         at = 100 - 100 * budget / limit
         parts.append(f'<line class="budget" x1="0" x2="1000" y1="{at:.1f}" y2="{at:.1f}"/>')
-        marks = f'<span class="limit" style="top:{at:.1f}%">budget {budget:.4g} ms</span>'
+        marks = f'<span class="limit" style="top:{at:.1f}%">{escape(may)}</span>'
     parts += _tips(clock, [(_told_ms(line), line.values.median) for line in lines])
     ticks = [(v / limit, f'{v:g}') for v in np.arange(0, limit * 1.001, step).tolist()]
+    ticks[-1] = (1.0, f'{limit:g} ms')
     return _plot(clock, what, ticks, parts, marks)
 
 
