@@ -78,6 +78,7 @@ def compared(
     limits = Limits(*(getattr(arguments, f'max_{limit}') for limit in LIMITS))
     score, iou = arguments.count_from, arguments.iou
     second, accuracy = result.class_names, None
+    before: ReplayResult | None = None
     if reference.is_file():
         labels = Labels(reference)
         if labels.numbered and rejected(result):
@@ -94,7 +95,6 @@ def compared(
         comparison = compare(
             judged.pairs, (labels.dataset.class_names, second), ('labels', name), rules
         )
-        summaries = (None, result.summary)
     else:
         before = open_result(reference)
         names = (reference.resolve().name, name)
@@ -109,7 +109,7 @@ def compared(
                 f"'{reference}' and '{name}' have no frame in common: none has the same topic and"
                 ' stamp; compare replays of one bag'
             )
-        summaries = (before.summary, result.summary)
+    summaries = (None if before is None else before.summary, result.summary)
     checks = check(comparison, limits)
     images, gone = worst_images(comparison, result.summary)
     notes = [*weaknesses(comparison, *summaries), *([f'No pictures: {gone}.'] if gone else [])]

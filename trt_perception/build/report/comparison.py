@@ -237,7 +237,8 @@ class ComparisonPage:
                     told = f'{self._words[side]}: {told}'
                     other = int(rows.renamed[row])
                     if other >= 0:
-                        told += f'; {comparison.names[1 - side]} calls it {comparison.class_names[other]}'
+                        called = comparison.class_names[other]
+                        told += f'; {comparison.names[1 - side]} calls it {called}'
                 x1, y1, x2, y2 = rows.boxes[row, side].tolist()
                 boxes[side].append(strip.Box((x1, y1, x2, y2), name, kind, label, told))
         width, height = frames.sizes[number].tolist()

@@ -179,7 +179,8 @@ html.held { overflow: hidden; }
 @media (max-width: 44rem) {
   main { padding-top: 3.6rem; } h1 { font-size: 1.55rem; } h2 { margin-top: 2.3rem; }
   .plot { grid-template-columns: 2rem 1fr; } .plot-area { height: 12rem; }
-  .lane { grid-template-columns: 1fr auto; row-gap: .25rem; } .lane-name b { display: inline; margin-right: .5rem; }
+  .lane { grid-template-columns: 1fr auto; row-gap: .25rem; }
+  .lane-name b { display: inline; margin-right: .5rem; }
   td:first-child { min-width: 8rem; } .parts.thin { min-width: 7rem; }
   .lane svg { grid-column: 1; } .lane-name { grid-column: 1 / -1; }
   .lane-axis { padding: 0 2.4rem 0 0; } .lane-top { min-width: 1.5rem; }
