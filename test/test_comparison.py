@@ -16,7 +16,7 @@ from trt_perception.core import Detections, Stamp
 from trt_perception.core.nms import pairwise_iou
 from trt_perception.replay.coco import DatasetError
 from trt_perception.replay.comparison import Comparison, Counts, Rules, compare, paired
-from trt_perception.replay.labels import ClassList, Labels, judge
+from trt_perception.replay.labels import ClassList, Labels, against_labels
 from trt_perception.replay.result import SeenFrame
 
 NAMES = ('car', 'person', 'traffic light')
@@ -219,18 +219,21 @@ def test_a_replay_against_labels(tmp_path):
         frame(2, (0, HERE, 0.9)),
     ]
     labels = Labels(path)
-    judged = judge(labels.dataset, labels.looks(replay), ClassList(NAMES, 3))
-    seen = compare(
-        judged.pairs, (labels.dataset.class_names, NAMES), ('labels', 'B'), Rules(rescored=1)
-    )
+    looks = list(labels.looks(replay))
+    dataset = labels.dataset.only({picture.id for picture, _ in looks})
+    classes = dataset.match(ClassList(NAMES, 3))
+    pairs = against_labels(dataset, classes, looks)
+    rules = Rules().for_labels()
+    seen = compare(pairs, (dataset.class_names, NAMES), ('labels', 'B'), rules)
     # Neither a traffic light nor a zebra counts, nor what is in the crowd, nor frames without.
     assert seen.by_class() == {
         'car': Counts(2, 2, 1, 0, 0, 1, 1), 'Person': Counts(1, 1, 1, 0, 0, 0, 0),
     }  # fmt: skip
-    assert judged.classes.unknown_classes == ('traffic light',)
-    assert [(c.name, c.objects) for c in judged.accuracy.classes] == [('car', 2), ('Person', 1)]
-    person = judged.accuracy.curves[1]
+    assert classes.unknown_classes == ('traffic light',)
+    accuracy = dataset.score({picture.id: f.detections for picture, f in looks}, classes)
+    assert [(c.name, c.objects) for c in accuracy.classes] == [('car', 2), ('Person', 1)]
+    person = accuracy.curves[1]
     assert person.name == 'Person' and person.precision == pytest.approx(np.ones(101))
     assert person.scores == pytest.approx(np.full(101, 0.7))
-    car = judged.accuracy.curves[0]
+    car = accuracy.curves[0]
     assert car.precision[:51] == pytest.approx(1) and not car.precision[51:].any()

@@ -71,7 +71,7 @@ def compared(
     from trt_perception.build.report.comparison import ComparisonPage
     from trt_perception.core import PerceptionError
     from trt_perception.replay.comparison import Rules, compare, paired
-    from trt_perception.replay.labels import ClassList, Labels, judge
+    from trt_perception.replay.labels import ClassList, Labels, against_labels
     from trt_perception.replay.limits import Limits, check
     from trt_perception.replay.result import open_result
 
@@ -86,15 +86,14 @@ def compared(
                 f"labels '{reference}' count the frames, and {rejected(result)} of the images could"
                 ' not be used, which makes the numbers wrong; give the "stamp" of each image'
             )
-        judged = judge(
-            labels.dataset, labels.looks(result.frames()), ClassList(second, len(second))
-        )
-        accuracy = judged.accuracy
-        # A label has no score to compare with.
-        rules = Rules(score, iou, rescored=1.0)
+        looks = list(labels.looks(result.frames()))
+        dataset = labels.dataset.only({picture.id for picture, _ in looks})
+        classes = dataset.match(ClassList(second, len(second)))
+        accuracy = dataset.score({picture.id: f.detections for picture, f in looks}, classes)
         comparison = compare(
-            judged.pairs, (labels.dataset.class_names, second), ('labels', name), rules
-        )
+            against_labels(dataset, classes, looks), (dataset.class_names, second),
+            ('labels', name), Rules(score, iou).for_labels(),
+        )  # fmt: skip
     else:
         before = open_result(reference)
         names = (reference.resolve().name, name)

@@ -53,6 +53,10 @@ class Rules(NamedTuple):
     moved: float = 0.8
     rescored: float = 0.1
 
+    def for_labels(self) -> Rules:
+        """The same, where the first has no scores to compare with: no difference reaches 1."""
+        return self._replace(rescored=1.0)
+
 
 class Counts(NamedTuple):
     """Detections of the first and of the second, and what became of them.

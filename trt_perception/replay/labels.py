@@ -22,14 +22,7 @@ from numpy.typing import NDArray
 
 from trt_perception.core import Detections, Stamp
 from trt_perception.core.nms import pairwise_iou
-from trt_perception.replay.coco import (
-    Accuracy,
-    Classes,
-    CocoDataset,
-    DatasetError,
-    HasClasses,
-    Picture,
-)
+from trt_perception.replay.coco import Classes, CocoDataset, DatasetError, Picture
 from trt_perception.replay.result import SeenFrame
 
 _NUMBER = re.compile(r'\d+\.\d{9}(?!\d)|\d+')
@@ -141,40 +134,22 @@ class Labels:
         return DatasetError(f"labels '{self._path}': {what}")
 
 
-class Judged(NamedTuple):
-    """Looks at labelled frames, and how accurate they are.
-
-    Attributes:
-        pairs: of each frame the labels, and what was found that they could tell of.
-        accuracy: COCO's, of the frames that were looked at.
-        classes: which were compared.
-    """
-
-    pairs: list[tuple[SeenFrame, SeenFrame]]
-    accuracy: Accuracy
-    classes: Classes
-
-
-def judge(
-    dataset: CocoDataset, looks: Iterable[tuple[Picture, SeenFrame]], having: HasClasses
-) -> Judged:
-    """Bring looks together with their labels.
+def against_labels(
+    dataset: CocoDataset, classes: Classes, looks: Iterable[tuple[Picture, SeenFrame]]
+) -> Iterator[tuple[SeenFrame, SeenFrame]]:
+    """Bring looks together with their labels, to be compared.
 
     What only one of the two has a class for is left out, and so are crowds and what is in them.
 
     Args:
+        classes: from `CocoDataset.match`.
         looks: at pictures of the data set.
-        having: classes of what looked.
 
-    Raises:
-        DatasetError: the classes do not match.
+    Returns:
+        For each the labels, with `CocoDataset.class_names`, and what was found.
     """
-    every = list(looks)
-    seen = dataset.only({picture.id for picture, _ in every})
-    classes = seen.match(having)
-    pairs = [_judged(seen, classes, picture, frame) for picture, frame in every]
-    found = {picture.id: frame.detections for picture, frame in every}
-    return Judged(pairs, seen.score(found, classes), classes)
+    for picture, frame in looks:
+        yield _judged(dataset, classes, picture, frame)
 
 
 def _judged(

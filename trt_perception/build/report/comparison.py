@@ -379,7 +379,9 @@ class ComparisonPage:
             (
                 f'<span class="soft">{escape(what)}</span>',
                 *(
-                    f'<b>{escape(text)}</b>' if first != second else escape(text)
+                    f'<b>{escape(text)}</b>'
+                    if first != second and not self._labelled
+                    else escape(text)
                     for text in (first, second)
                 ),
             )
@@ -387,7 +389,7 @@ class ComparisonPage:
         ]
         return page.section(
             'What was compared',
-            'In bold what is not the same.',
+            '' if self._labelled else 'In bold what is not the same.',
             page.table(('', *self.comparison.names), rows, kind='facts'),
         )
 

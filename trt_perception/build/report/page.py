@@ -111,7 +111,7 @@ ul.told li.same::before { background: var(--one); }
 .plot { margin-top: 1rem; display: grid; grid-template-columns: 3rem 1fr; column-gap: .5rem; }
 .plot-area { position: relative; height: 15rem; } .plot-area svg { height: 100%; }
 .plot-y { position: relative; } .plot-y span { position: absolute; right: 0;
-  transform: translateY(-50%); }
+  transform: translateY(-50%); white-space: nowrap; }
 .plot-x { position: relative; height: 1.6rem; grid-column: 2; } .plot-x span {
   position: absolute; top: .3rem; } .plot-x span::before { content: ""; position: absolute;
   left: 0; top: -.3rem; height: .3rem; border-left: 1px solid var(--was); }
@@ -119,8 +119,10 @@ ul.told li.same::before { background: var(--one); }
   font-variant-numeric: tabular-nums; }
 .plot svg, .lane svg { overflow: visible; } .plot svg *, .lane svg * {
   vector-effect: non-scaling-stroke; }
-.limit { position: absolute; right: 0; transform: translateY(-115%); font-size: .78rem;
-  color: var(--bad); background: var(--card); padding: 0 .25rem; border-radius: .2rem; }
+.plot-y .may { right: auto; left: 100%; margin-left: .7rem; color: var(--bad); z-index: 1;
+  background: var(--card); border-radius: .3rem; padding: 0 .25rem; }
+.key i.budget { height: 0; width: 1.3rem; border-radius: 0; border-top: 2px dashed var(--bad);
+  vertical-align: middle; }
 svg .axis { stroke: var(--rule); stroke-width: 1; }
 svg .band { fill: var(--one); fill-opacity: .2; stroke: none; } svg .line { fill: none;
   stroke: var(--one); stroke-width: 2; stroke-linejoin: round; }
@@ -248,7 +250,7 @@ def section(title: str, text: str, *parts: str, anchor: str = '') -> str:
     """
     named = f' id="{anchor}"' if anchor else ''
     return (
-        f'<section{named}>\n<h2>{escape(title)}</h2>\n{lead(text)}\n'
+        f'<section{named}>\n<h2>{escape(title)}</h2>\n{lead(text) if text else ""}\n'
         + '\n'.join(parts)
         + '\n</section>'
     )

@@ -66,8 +66,13 @@ class ReplayPage:
         for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
             k = start + int(self._number[start:end].argmax())
             chosen[k] = f'{self._number[k]} found, the most around here'
-        for k in np.argsort(-self._rows['total'], kind='stable')[:_SLOW].tolist():
-            chosen[k] = f'{self._rows["total"][k]:.1f} ms, one of the slowest'
+        times = self._rows['time']
+        apart = (int(times.max()) - int(times.min())) / 20 if count else 0
+        slow: list[int] = []
+        for k in np.argsort(-self._rows['total'], kind='stable').tolist():
+            if len(slow) < _SLOW and (np.abs(times[slow] - times[k]) >= apart).all():
+                slow.append(k)
+                chosen[k] = f'{self._rows["total"][k]:.1f} ms, one of the slowest'
         return dict(sorted(chosen.items()))
 
     @cached_property
@@ -188,11 +193,11 @@ class ReplayPage:
             clock, period = self._clock, self._period(number)
             bins = clock.bin(rows['time'])
             line = timeline.Line('', '', timeline.Envelope.of(bins, rows['total'], clock.bins))
-            may = '' if period is None else f'the next image comes after {period:.4g} ms'
+            key = ('budget', 'until the next image comes') if period else ('one', 'median')
             what = f'milliseconds an image of {topic} over time'
-            drawn = timeline.milliseconds(clock, [line], what, period, may)
+            drawn = timeline.milliseconds(clock, [line], what, period)
             title = page.titled(topic, '') if len(self._cameras) > 1 else ''
-            parts.append(page.box(title, drawn, _stages(rows)))
+            parts.append(page.box(title, page.key(key), drawn, _stages(rows)))
         return page.section(
             'Time an image takes',
             'From the message to the detections, without waiting in queues. The line is the median,'

@@ -97,13 +97,13 @@ class Line(NamedTuple):
 
 
 def milliseconds(
-    clock: Clock, lines: Sequence[Line], what: str, budget: float | None = None, may: str = ''
+    clock: Clock, lines: Sequence[Line], what: str, budget: float | None = None
 ) -> str:
     """How long frames took.
 
     Args:
         what: the picture shows.
-        budget: how long they may take, marked by a line; and what is written at it.
+        budget: how long they may take, marked by a line.
     """
     # A few slow frames must not press all others flat: they are marked at the edge.
     top = max(float(np.nanquantile(line.values.p95, 0.98)) for line in lines)
@@ -120,7 +120,7 @@ def milliseconds(
     if budget is not None:
         at = 100 - 100 * budget / limit
         parts.append(f'<line class="budget" x1="0" x2="1000" y1="{at:.1f}" y2="{at:.1f}"/>')
-        marks = f'<span class="limit" style="top:{at:.1f}%">{escape(may)}</span>'
+        marks = f'<span class="may" style="top:{at:.1f}%">{budget:.4g}</span>'
     parts += _tips(clock, [(_told_ms(line), line.values.median) for line in lines])
     ticks = [(v / limit, f'{v:g}') for v in np.arange(0, limit * 1.001, step).tolist()]
     ticks[-1] = (1.0, f'{limit:g} ms')
@@ -216,9 +216,9 @@ def _plot(
         f'<span style="top:{100 - 100 * y:.1f}%">{escape(text)}</span>' for y, text in ticks
     )
     return (
-        f'<div class="plot"><div class="plot-y" aria-hidden="true">{labels}</div>'
+        f'<div class="plot"><div class="plot-y" aria-hidden="true">{labels}{marks}</div>'
         f'<div class="plot-area"><svg viewBox="0 0 1000 100" preserveAspectRatio="none" role="img"'
-        f' aria-label="{escape(what)}">{rules}{"".join(parts)}</svg>{marks}</div>'
+        f' aria-label="{escape(what)}">{rules}{"".join(parts)}</svg></div>'
         f'{_time_axis(clock)}</div>'
     )
 
