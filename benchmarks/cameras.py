@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many cameras through the detector's worker, on one device or several: what each camera gets.
 
-First as many frames as are taken: the capacity. Then each camera sends at its own steady rate,
-together so many times the capacity (--load): the share that each keeps, and how old its frames
-are when they are done, in looks (what one frame takes). With --lose the first device fails
-half-way through another run at capacity, as one that has lost its CUDA context.
+First each camera sends its next frame when the last is done: the capacity. Then each camera sends
+at its own steady rate, together so many times the capacity (--load): the share that each keeps, and
+how old its frames are when they are done, in looks (what one frame takes). With --lose the first
+device fails half-way through another run at capacity, as one that has lost its CUDA context.
 
   python3 benchmarks/cameras.py --model yolov8n.onnx --cameras 6
   python3 benchmarks/cameras.py --model yolov8n.engine --devices 0 1 --lose --json cameras.json
@@ -13,12 +13,13 @@ half-way through another run at capacity, as one that has lost its CUDA context.
 from __future__ import annotations
 
 import argparse
+import functools
 import heapq
 import json
 import random
 import sys
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import Any
@@ -32,6 +33,10 @@ class Heard:
     """What became of one camera's frames."""
 
     def __init__(self) -> None:
+        self.then: Callable[[], None] | None = None
+        self.forget()
+
+    def forget(self) -> None:
         self.ages: list[float] = []  # seconds
         self.took: list[float] = []
         self.counts = dict.fromkeys(('dropped', 'discarded', 'unserved', 'failed'), 0)
@@ -40,6 +45,8 @@ class Heard:
         now = perf_counter_ns()
         self.ages.append((now - job.received) / 1e9)
         self.took.append((now - job.started) / 1e9)
+        if self.then is not None:
+            self.then()
 
     def on_error(self, job: Any, error: Exception) -> None:
         self.counts['failed'] += 1
@@ -113,7 +120,7 @@ class Bench:
 
     def forget(self) -> None:
         for heard in self.heard:
-            heard.__init__()  # type: ignore[misc]
+            heard.forget()
         for pipeline in self.pipelines:
             pipeline.together.clear()
 
@@ -121,26 +128,16 @@ class Bench:
         return sum(len(heard.ages) for heard in self.heard)
 
     def flood(self, seconds: float) -> float:
-        """Frames a second where there is always another one of every camera."""
-        stop = threading.Event()
-
-        def feed() -> None:
-            # A frame that waits is not replaced: offering costs time that looking needs.
-            while not stop.is_set():
-                for camera, frame in zip(self.cameras, self.frames, strict=True):
-                    if self.worker.waiting < len(self.cameras):
-                        camera.submit(frame)
-                    else:
-                        time.sleep(1e-4)
-
-        feeder = threading.Thread(target=feed)
-        feeder.start()
+        """Frames a second where each camera sends its next one as soon as the last is done."""
+        for heard, camera, frame in zip(self.heard, self.cameras, self.frames, strict=True):
+            heard.then = functools.partial(camera.submit, frame)
+            heard.then()
         time.sleep(_WARM_UP)
         before, begun = self.done(), perf_counter()
         time.sleep(seconds)
         rate = (self.done() - before) / (perf_counter() - begun)
-        stop.set()
-        feeder.join()
+        for heard in self.heard:
+            heard.then = None
         return rate
 
     def paced(self, rate: float, seconds: float, even: bool) -> dict[str, Any]:

@@ -12,8 +12,13 @@ from typing import Any
 
 import pytest
 
-_NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'chrome')
+NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'chrome')
 _ANSWER = '<pre id="answer">'
+
+
+def find_browser() -> str | None:
+    """The command of one that is installed."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 def answer(
@@ -26,9 +31,9 @@ def answer(
         script: body of the function. In it, ``step()`` waits until the page has drawn what is new.
         dark: the system's colours are.
     """
-    browser = next(filter(None, map(shutil.which, _NAMES)), None)
+    browser = find_browser()
     if browser is None:
-        pytest.skip(f'no browser: one of {", ".join(_NAMES)}')
+        pytest.skip(f'no browser: one of {", ".join(NAMES)}')
     tested = page.with_suffix('.tested.html')
     ask = (
         '<script>addEventListener("load", async () => {'

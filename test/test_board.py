@@ -12,11 +12,12 @@ import pytest
 from fake_nvml import H200, FakeGpu, FakeNvml
 from sysfs_trees import AGX_ORIN_JETPACK_7, OFF, ORIN_NANO, PC, THOR, Files, Tree
 
-from trt_perception.health.board import BoardVerdict, Judge, Level, Reading
+from trt_perception.health.board import BoardVerdict, Judge, Reading
+from trt_perception.health.level import Level
 from trt_perception.health.observer import Observer
 from trt_perception.runtime.sensors import Sensors
 
-OK, WARN, ERROR = Level
+OK, WARN, ERROR = Level.OK, Level.WARN, Level.ERROR
 
 
 class Watched:

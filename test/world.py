@@ -34,6 +34,13 @@ TIMEOUT = 120.0  # for what takes a moment; a loaded machine takes more of them
 RELIABLE = QoSProfile(depth=100)
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 LATEST = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+#: What a test's machine has to do with it, and its pictures, which are all the same.
+NO_BUDGET = {
+    'latency_budget_ms': 0.0,
+    'rate_min_hz': 0.0,
+    'frozen_after': 0.0,
+    'policy.enabled': False,
+}
 BEST_EFFORT = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -166,7 +173,7 @@ class Robot:
         self._said: list[DiagnosticStatus] = []
         world.node.create_subscription(DiagnosticArray, '/diagnostics', self._hear, RELIABLE)
         self._looked_at = 0
-        given = {'model': str(model), 'threads': 1, **parameters}
+        given = {'model': str(model), 'threads': 1, **NO_BUDGET, **parameters}
         overrides = [Parameter(name, value=value) for name, value in given.items()]
         self.node = DetectorNode(context=world.context, parameter_overrides=overrides)
         world.add(self.node)

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from trt_perception.health.level import Level
 from trt_perception.runtime.sensors import Clock, Fan
 
 #: Degrees below a trip from which on it is told, and above which it is over.
@@ -70,12 +70,6 @@ class Reading:
         """Degrees Celsius at which a zone is slowed down; None where it does not tell."""
         trips = self.trips.get(zone, {})
         return trips.get('passive', trips.get('hot'))
-
-
-class Level(enum.IntEnum):
-    """As diagnostics count them."""
-
-    OK, WARN, ERROR = range(3)
 
 
 class BoardVerdict(NamedTuple):

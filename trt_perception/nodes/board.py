@@ -12,7 +12,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.node import Node
 
 from trt_perception.core.errors import one_line
-from trt_perception.health.board import Judge, Level, Reading, board_values
+from trt_perception.health.board import Judge, Reading, board_values
 from trt_perception.health.observer import Observer
 from trt_perception.ros.diagnostics import (
     ERROR,
@@ -29,7 +29,6 @@ PERIOD = 1.0
 #: Seconds after which the sensors are said to hang.
 PATIENCE = 5.0
 _ROOT = Path('/')
-_LEVELS = {Level.OK: OK, Level.WARN: WARN, Level.ERROR: ERROR}
 
 
 class Board:
@@ -85,7 +84,7 @@ class Board:
             else:
                 with self._lock:
                     self._reading, self._since = reading, reading.at
-                    self._verdict = Verdict(_LEVELS[level], message)
+                    self._verdict = Verdict(bytes([level]), message)
             self._stop.wait(PERIOD)
 
     def _find(self, gpus: Sequence[int], root: Path) -> Observer:
@@ -128,6 +127,11 @@ class BoardMonitor:
     def latest(self) -> Reading | None:
         """The last reading; None before the first, and where nothing is watched."""
         return None if self._board is None else self._board.latest()
+
+    @property
+    def level(self) -> bytes | None:
+        """Of the status that was told last; None before the first."""
+        return self._diagnostics.level
 
     def report(self, frames: int) -> None:
         """Tell how the board is.

@@ -28,7 +28,7 @@ class GraphError(PerceptionError):
     """A graph file that cannot be used."""
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+class StrictLoader(yaml.SafeLoader):  # type: ignore[misc]
     """Refuses what YAML lets pass: the first of two equal keys would be lost."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -51,9 +51,9 @@ def read_graph(path: Path) -> list[Wanted]:
     if not is_file(path):
         raise GraphError(f"config: '{path}' is not a file; give a graph of components in YAML")
     try:
-        content = yaml.load(path.read_text(encoding='utf-8'), _Loader)
+        content = yaml.load(path.read_text(encoding='utf-8'), StrictLoader)
         return _graph(content, path.absolute().parent)
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         text = ' '.join(str(error).split())
         raise GraphError(f"'{path}' cannot be read: {text}") from None
     except GraphError as error:
@@ -128,7 +128,7 @@ def _namespace(value: Any) -> str:
 
 
 def _log_level(value: Any) -> int:
-    if value not in LOG_LEVELS:
+    if not isinstance(value, str) or value not in LOG_LEVELS:
         raise GraphError(f'{value!r} is not one of {", ".join(LOG_LEVELS)}')
     return LOG_LEVELS[value]
 
@@ -170,7 +170,9 @@ def _check_value(name: str, value: Any) -> None:
         if not kinds:
             raise GraphError(f'{name} is [], which has no type; leave it out')
         if len(kinds) > 1 or kinds.pop() not in _SCALARS:
-            raise GraphError(f'{name}: {value!r} is not a list of values of one type')
+            raise GraphError(
+                f"{name}: {value!r} is not a list of values of one type; texts are written '0'"
+            )
     elif type(value) not in _SCALARS:
         raise GraphError(f'{name} is {_kind(value)}; give a value or leave it out')
 

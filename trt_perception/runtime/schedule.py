@@ -62,11 +62,11 @@ class Scheduler(Generic[T]):
     Goyal, 1996, which needs to know no speeds); the deadline decides between equals. Of cameras
     that are about even the *fresh* frames are taken, those younger than `FRESH` says, and beyond
     a demand of 2 an old one is left for a fresh one, if one is due within a service time, for two
-    service times after the last arrival at most. Cameras that send evenly spaced, each in its turn, so have their frames
-    published less than two service times after they came. Where they send in bunches, or all at the
-    same moments, no order can keep shares, ages and the runners busy: then a camera that has fallen
-    behind by `CREDIT` frames goes first, with a frame that is older, though never older than its
-    camera's interval when it is taken.
+    service times after the last arrival at most. Cameras that send evenly spaced, each in its turn,
+    so have their frames published less than two service times after they came. Where they send in
+    bunches, or all at the same moments, no order can keep shares, ages and the runners busy: then a
+    camera that has fallen behind by `CREDIT` frames goes first, with a frame that is older, though
+    never older than its camera's interval when it is taken.
 
     Nobody starves: whoever waits is behind everybody else after at most ``CREDIT + 1`` frames of
     each other camera, by their priorities, and then goes first.

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from trt_perception.core import Frame, FrameError
+from trt_perception.runtime.capture.base import Shot
 
 
 def to_jpeg(frame: Frame, quality: int) -> Frame:
@@ -18,6 +21,19 @@ def to_jpeg(frame: Frame, quality: int) -> Frame:
     """
     _, data = cv2.imencode('.jpg', frame.pixels(), [cv2.IMWRITE_JPEG_QUALITY, quality])
     return Frame.from_compressed(data.reshape(-1))
+
+
+def compressed_shot(taken: int, data: NDArray[np.uint8]) -> Shot:
+    """An image as its source has compressed it; one that states no size is none.
+
+    Args:
+        taken: as `Shot` has it.
+    """
+    try:
+        width, height = compressed_size(data)
+    except FrameError as error:
+        return Shot(taken, 0, 0, partial(_refuse, error))
+    return Shot(taken, width, height, partial(Frame.from_compressed, data))
 
 
 def compressed_size(data: NDArray[np.uint8]) -> tuple[int, int]:
@@ -39,3 +55,7 @@ def compressed_size(data: NDArray[np.uint8]) -> tuple[int, int]:
             )
         at += 2 + length
     raise FrameError('decode', f'JPEG of {data.size} bytes does not state its size')
+
+
+def _refuse(error: FrameError) -> Frame:
+    raise error

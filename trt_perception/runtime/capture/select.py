@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from trt_perception.core.files import user_path
 from trt_perception.runtime.capture.av import AvCapture
-from trt_perception.runtime.capture.base import Capture, CaptureError, Wish
+from trt_perception.runtime.capture.base import Capture, CaptureError, Wish, without_passwords
 from trt_perception.runtime.capture.formats import FORMATS
 from trt_perception.runtime.capture.gstreamer import GStreamerCapture
 from trt_perception.runtime.capture.pattern import PatternCapture
@@ -69,13 +69,8 @@ def capture_of(wish: Wish) -> Capture:
     return AvCapture(str(path), wish, name=str(path), recorded=True)
 
 
-def without_password(address: str) -> str:
-    """An address as it may be shown."""
-    return re.sub(r'(?<=://)[^/@]*@', '***@', address)
-
-
 def _address(address: str, wish: Wish) -> Capture:
-    name = without_password(address)
+    name = without_passwords(address)
     try:
         parts = urlsplit(address)
         scheme, host, _ = parts.scheme, parts.hostname, parts.port

@@ -115,6 +115,10 @@ class CudaDevice:
                 return device + address - host
         return None
 
+    def give_up(self) -> None:
+        """It hangs: the end of the process does not wait for it, and the driver tidies up."""
+        _open.discard(self)
+
     def close(self) -> None:
         """Free everything. Safe to call twice; after an error of the GPU, too."""
         if self._closed:

@@ -11,7 +11,7 @@ from trt_perception.runtime.sensors.files import number
 
 _ROOT = Path('/')
 #: Names of Jetson GPUs among the devices with a clock: Orin, Xavier, TX2, Thor.
-_GPU = re.compile(r'\d+\.(gpu|ga10b|gv11b|gp10b)|gpu-gpc-\d')
+GPU = re.compile(r'\d+\.(gpu|ga10b|gv11b|gp10b)|gpu-gpc-\d')
 _EMC = re.compile(r'bwmgr|emc|\d+\.emc')
 #: A limit above it is none: nvpmodel writes the largest number that there is.
 _UNLIMITED_MHZ = 1e5
@@ -41,7 +41,7 @@ class Clocks:
         self._files['emc'] = debug / 'rate', debug / 'max_rate', debug / 'load'
         for folder in sorted(root.glob('sys/class/devfreq/*'), reverse=True):  # the first one wins
             files = folder / 'cur_freq', folder / 'max_freq', folder / 'device/load'
-            if _GPU.fullmatch(folder.name):
+            if GPU.fullmatch(folder.name):
                 self._files['gpu'] = files
             elif _EMC.fullmatch(folder.name):
                 self._files['emc'] = files
