@@ -182,7 +182,7 @@ class ComparisonPage:
             half = float(np.median(comparison.rows.scores[comparison.lost, 0]))
             yield 'lost', f'Half of what was lost had a score of {half:.2f} or less.'
         for old, new, number in comparison.renamed()[:3]:
-            yield 'changed', f'{old}, called {new}: {number:,}.'
+            yield 'changed', f'{old} is called {new}: {number:,}.'
         slower = comparison.slower()
         if slower is not None:
             what = 'longer' if slower > 0 else 'shorter'
