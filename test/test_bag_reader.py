@@ -263,7 +263,7 @@ def test_what_is_no_bag(tmp_path: Path) -> None:
         (tmp_path, 'no .mcap or .db3 file'),
         (tmp_path / 'nothing', 'does not exist'),
         (tmp_path / 'notes.txt', 'no folder and no .mcap'),
-        (odd_files(tmp_path), "'bag.mcap.lz4' is missing"),
+        (odd_files(tmp_path), "'bag.mcap.lz4' is none that can be unpacked"),
     ):
         with pytest.raises(BagError, match=words) as caught:
             BagReader(path)
