@@ -368,7 +368,7 @@ def _latched() -> Any:
     """A subscriber that comes late gets the last message."""
     from rosbags import interfaces as of
 
-    forever = of.QosTime(2147483647, 4294967295)
+    forever = of.QosTime(9223372036, 854775807)  # RMW_DURATION_INFINITE
     return of.Qos(
         of.QosHistory.KEEP_LAST, 1, of.QosReliability.RELIABLE, of.QosDurability.TRANSIENT_LOCAL,
         forever, forever, of.QosLiveliness.AUTOMATIC, forever, False,
