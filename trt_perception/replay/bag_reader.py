@@ -120,7 +120,11 @@ class BagReader:
         ]
         if not named:
             return there
-        self._lost += [f"file '{f.name}' is missing" for f in named if f not in there]
+        self._lost += [
+            f"file '{f.name}' is " + ('none that can be unpacked' if f.exists() else 'missing')
+            for f in named
+            if f not in there
+        ]
         self._notes += [
             f"file '{f.name}' is not in {METADATA} and not read" for f in there if f not in named
         ]
@@ -151,7 +155,7 @@ class BagReader:
             }
         except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, ValueError) as error:
             self._notes.append(
-                f'its {METADATA} cannot be read ({one_line(error)}); its files are all the same'
+                f'its {METADATA} cannot be read ({one_line(error)}); its files are read all the same'
             )
             return
         if (packed := self._metadata['format']) not in ('', 'zstd'):
