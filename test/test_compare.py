@@ -249,8 +249,8 @@ def test_what_a_browser_makes_of_it(pages: dict[str, Path]) -> None:
           return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
         };
         const contrast = () => Math.min(...['.card span', '.card b', '.good, .bad', '.told li',
-          '.filter [aria-pressed=false] span', 'th', 'td span.new', '.lane-name span', '.plot-x span',
-          'figcaption'].flatMap($).map((e) => {
+          '.filter [aria-pressed=false] span', 'th', 'td span.new', '.lane-name span',
+          '.plot-x span', 'figcaption'].flatMap($).map((e) => {
             let under = e;
             while (getComputedStyle(under).backgroundColor === 'rgba(0, 0, 0, 0)') {
               under = under.parentElement;
