@@ -8,12 +8,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip('rosbags')
 
-from bags import START, STEP, gray, packed, raw, write
+from bags import FRONT, REAR, START, STEP, gray, packed, raw, two_cameras, write
 from browser import answer
 from models import constant_detector
 from test_report import Page
@@ -23,7 +24,7 @@ from trt_perception.cli.comparing import CHANGED
 from trt_perception.cli.main import main
 
 FRAMES = 24
-TOPIC = '/front/image_raw'
+TOPIC = FRONT
 CLASSES = ('car', 'person', '<dog>')
 BEFORE = ([8, 8, 40, 24], 0.9, 0), ([40, 20, 60, 40], 0.8, 1), ([2, 30, 12, 44], 0.5, 1)
 #: The car moved, the larger person is a dog now, the smaller one has another score.
@@ -225,6 +226,21 @@ def test_the_summary_comes_first(pages: dict[str, Path]) -> None:
     assert text.startswith('Every image was used 72 detections in 24 images before.onnx on bag')
 
 
+def test_several_cameras(world: Path, tmp_path: Path) -> None:
+    write(tmp_path / 'bag', two_cameras(count=8))
+    out = tmp_path / 'out'
+    run('replay', tmp_path / 'bag', '--model', world / 'before.onnx', '-o', out,
+        '--backend', 'onnxruntime')  # fmt: skip
+    shown = Page((out / 'report.html').read_text())
+    assert shown.open == []
+    text = ' '.join(' '.join(shown.texts).split())
+    assert text.count('until the next image comes') == 2
+    assert f'{FRONT} 8 24' in text and f'{REAR} 8 24' in text
+    run('compare', out, out, '--html', tmp_path / 'c.html', '--max-lost', '0%')
+    text = ' '.join(' '.join(Page((tmp_path / 'c.html').read_text()).texts).split())
+    assert text.startswith('Passed The same detections, bit for bit')
+
+
 def test_without_the_bag_there_are_no_pictures(world: Path, tmp_path: Path) -> None:
     for name in ('before', 'after'):
         shutil.copytree(world / name, tmp_path / name)
@@ -306,6 +322,37 @@ def test_what_a_browser_makes_of_it(pages: dict[str, Path]) -> None:
     assert seen['focus'] == 'close'
     assert (seen['right'], seen['left']) == ('#frame-1', '#frame-2')
     assert seen['escaped'] == [0, '#frame-2']
+
+
+def test_the_page_of_an_evaluation(tmp_path: Path) -> None:
+    pytest.importorskip('pycocotools')
+    model = constant_detector(
+        tmp_path / 'm.onnx', [[0, 0, 20, 20], [30, 30, 60, 60]], [0.9, 0.1], [1, 0],
+        classes=('car', 'person', 'dog'),
+    )  # fmt: skip
+    (tmp_path / 'labels.json').write_text(json.dumps({
+        'images': [{'id': k, 'file_name': f'{k}.png'} for k in range(2)],
+        'categories': [{'id': 1, 'name': 'car'}, {'id': 2, 'name': 'person'}],
+        'annotations': [
+            {'image_id': k, 'category_id': c, 'bbox': box}
+            for k in range(2)
+            for c, box in ((1, [30, 30, 30, 30]), (2, [0, 0, 20, 20]))
+        ],
+    }))  # fmt: skip
+    for k in range(2):
+        cv2.imwrite(str(tmp_path / f'{k}.png'), np.zeros((64, 64, 3), np.uint8))
+    html = tmp_path / 'page.html'
+    run('evaluate', '--model', model, '--coco', tmp_path / 'labels.json', '--images', tmp_path,
+        '--html', html, '--json', tmp_path / 'e.json')  # fmt: skip
+    shown = Page(html.read_text())
+    text = ' '.join(' '.join(shown.texts).split())
+    # The car's score is too low for a node, but counts for mAP.
+    assert text.startswith('Measured 50.0 % of what is labelled was found m.onnx: 2 detections of')
+    assert '100.0 mAP50-95' in text and 'car: 2 of 2 missed, all of them small.' in text
+    assert '1: 0.png 1 missed' in text and 'only in' not in text
+    assert 'curves' not in json.loads((tmp_path / 'e.json').read_text())['accuracy']
+    # A dot where detections count, on the curve of the class that reaches it.
+    assert html.read_text().count('class="dot"') == 1
 
 
 # Plots over time

@@ -177,6 +177,8 @@ svg.store { position: absolute; width: 0; height: 0; }
 .large nav a:hover { border-color: var(--one); }
 .panes { display: grid; gap: .8rem; margin: auto 0; } .panes figure { display: grid; }
 .panes .shot { max-height: 82vh; } .panes figcaption { padding: .35rem 0 0; }
+@media (min-width: 44rem) { .panes.two .shot text { font-size: calc(22 * var(--u)); }
+  .panes.two .shot g rect { stroke-width: calc(3.5 * var(--u)); } }
 @media (min-width: 56rem) { .panes.two { grid-template-columns: 1fr 1fr; } }
 html.held { overflow: hidden; }
 @media (max-width: 44rem) {
