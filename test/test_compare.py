@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip('rosbags')
 
-from bags import FRONT, REAR, START, STEP, gray, packed, raw, two_cameras, write
+from bags import FRONT, REAR, START, STEP, files, gray, packed, raw, two_cameras, write
 from browser import answer
 from models import constant_detector
 from test_report import Page
@@ -241,7 +241,9 @@ def test_several_cameras(world: Path, tmp_path: Path) -> None:
     assert text.startswith('Passed The same detections, bit for bit')
 
 
-def test_without_the_bag_there_are_no_pictures(world: Path, tmp_path: Path) -> None:
+def test_without_the_bag_there_are_no_pictures(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ('before', 'after'):
         shutil.copytree(world / name, tmp_path / name)
         told = json.loads((tmp_path / name / 'replay.json').read_text())
@@ -251,6 +253,22 @@ def test_without_the_bag_there_are_no_pictures(world: Path, tmp_path: Path) -> N
     html = (tmp_path / 'c.html').read_text()
     assert 'No pictures: the bag &#x27;/nowhere/bag&#x27; is gone.' in html
     assert 'data:image' not in html and '<rect class="blank"' in html
+    del told['machine']
+    (tmp_path / 'after' / 'replay.json').write_text(json.dumps(told))
+    run('compare', tmp_path / 'before', tmp_path / 'after', code=2)
+    assert 'replay.json has no machine; replay the bag anew' in capsys.readouterr().err
+
+
+def test_a_bag_that_was_cut_off_has_pictures_too(world: Path, tmp_path: Path) -> None:
+    bag = tmp_path / 'bag'
+    shutil.copytree(world / 'bag', bag)
+    (file,) = files(bag)
+    file.write_bytes(file.read_bytes()[:-100])  # and so without its index
+    run('replay', bag, '--model', world / 'before.onnx', '-o', tmp_path / 'out',
+        '--backend', 'onnxruntime')  # fmt: skip
+    html = (tmp_path / 'out' / 'report.html').read_text()
+    assert 'No pictures' not in html and html.count('data:image/jpeg') >= 3
+    assert Page(html).texts[:1] and 'Not every image was used' in html
 
 
 def test_what_a_browser_makes_of_it(pages: dict[str, Path]) -> None:

@@ -207,7 +207,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(arguments.output, json.loads(written))
         baseline.print(comparison)
-    if arguments.json:
+    if arguments.json not in ('', '-'):
         write_atomically(Path(arguments.json), written)
     return baseline.code(comparison)
 
@@ -264,12 +264,15 @@ def _open_pipeline(arguments: argparse.Namespace) -> tuple[AnyPipeline, Path | N
 
 
 def _write_page(result: ReplayResult) -> None:
+    from trt_perception.build.report.pictures import plain
     from trt_perception.build.report.replay import ReplayPage
     from trt_perception.core.files import write_atomically
     from trt_perception.replay.images import find_images
 
     page = ReplayPage(result)
-    write_atomically(result.path / PAGE, page.to_html(*find_images(result.summary, page.wanted)))
+    write_atomically(
+        result.path / PAGE, page.to_html(*find_images(result.summary, page.wanted, plain))
+    )
 
 
 def _described(

@@ -202,13 +202,13 @@ class BagReader:
                         yield whole
 
     def at(self, wanted: Collection[tuple[str, int]]) -> Iterator[Message]:
-        """The messages that came on a topic at a time, nanoseconds; by the files' indices.
+        """The messages that came on a topic at a time, nanoseconds; what is not there is left out.
 
-        What is not there, or lies in a file without an index, is left out.
+        A file without an index is read from end to end, and some may come twice then.
         """
         for file in self.files:
             with self._unpacked(file, lambda error: None) as unpacked:
-                for message in _at(unpacked, wanted):
+                for message in _at(file, unpacked, wanted):
                     whole = _decompressed(message, lambda error: None)
                     if whole is not None:
                         yield whole
@@ -303,7 +303,7 @@ def _messages(
         on_damage(BagError(f"file '{file.name}' is damaged: {why}"))
 
 
-def _at(unpacked: Path, wanted: Collection[tuple[str, int]]) -> Iterator[Message]:
+def _at(file: Path, unpacked: Path, wanted: Collection[tuple[str, int]]) -> Iterator[Message]:
     from rosbags.rosbag2 import Reader
 
     with suppress(Exception), Reader(unpacked) as reader:
@@ -312,6 +312,10 @@ def _at(unpacked: Path, wanted: Collection[tuple[str, int]]) -> Iterator[Message
             if connections and reader.start_time <= time < reader.end_time:
                 for connection, at, data in reader.messages(connections, time, time + 1):
                     yield Message(connection.topic, connection.msgtype, at, data)
+        return
+    for message in _salvaged(file, unpacked, lambda error: None):
+        if (message.topic, message.time) in wanted:
+            yield message
 
 
 def _salvaged(file: Path, unpacked: Path, on_damage: Damage) -> Iterator[Message]:

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_perception.build.report import page, pictures, script, strip, timeline
-from trt_perception.core import Frame
+from trt_perception.build.report import page, script, strip, timeline
 from trt_perception.replay.bag_reader import METADATA
 from trt_perception.replay.images import Wanted
 from trt_perception.replay.result import STAGES, ReplayResult, SeenFrame
@@ -92,11 +91,11 @@ class ReplayPage:
     def _name(self, number: int) -> str:
         return self._names[number] if number < len(self._names) else str(number)
 
-    def to_html(self, images: Mapping[int, Frame], gone: str = '') -> str:
+    def to_html(self, images: Mapping[int, bytes], gone: str = '') -> str:
         """One page.
 
         Args:
-            images: pictures of the frames that are `wanted`, by their place there.
+            images: JPEG pictures of the frames that are `wanted`, by their place there.
             gone: why some are missing.
         """
         found = {k: images[place] for place, k in enumerate(self._kept) if place in images}
@@ -111,7 +110,7 @@ class ReplayPage:
         cameras = self._summary['cameras'].values()
         return sum(sum(camera['frames']['rejected'].values()) for camera in cameras)
 
-    def _body(self, images: Mapping[int, Frame], gone: str) -> Iterator[str]:
+    def _body(self, images: Mapping[int, bytes], gone: str) -> Iterator[str]:
         summary = self._summary
         yield page.lead(
             f'{Path(summary["model"]["path"]).name} on {Path(summary["bag"]["path"]).name}, run by'
@@ -159,7 +158,7 @@ class ReplayPage:
         if not self._summary['complete']:
             yield 'This is the beginning of the bag only.'
 
-    def _strip(self, images: Mapping[int, Frame]) -> str:
+    def _strip(self, images: Mapping[int, bytes]) -> str:
         shots = [self._shot(*kept, images.get(k)) for k, kept in self._kept.items()]
         return page.section(
             'Worth a look',
@@ -170,7 +169,7 @@ class ReplayPage:
             anchor='frames',
         )
 
-    def _shot(self, why: str, seen: SeenFrame, image: Frame | None) -> strip.Shot:
+    def _shot(self, why: str, seen: SeenFrame, image: bytes | None) -> strip.Shot:
         found = seen.detections
         boxes = []
         columns = (found.boxes.tolist(), found.scores.tolist(), found.class_ids.tolist())
@@ -180,7 +179,7 @@ class ReplayPage:
             boxes.append(strip.Box((x1, y1, x2, y2), name, 'found', told, told))
         when = self._clock.told(seen.time)
         return strip.Shot(
-            None if image is None else pictures.plain(image),
+            image,
             seen.size if seen.size[0] else (1280, 720),
             [strip.Pane(seen.topic, boxes)],
             f'{when} · {seen.topic}' if len(self._cameras) > 1 else when,
