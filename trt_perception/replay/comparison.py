@@ -382,29 +382,37 @@ def _match(sides: Sequence[Detections], ids: Sequence[Ints], rules: Rules, least
     same = ids[0][:, None] == ids[1][None, :]
     i, j = _greedy(np.where(same, overlap, 0), rules.iou)
     counts = (a.scores[i] >= least) | (b.scores[j] >= least)
-    lost = np.setdiff1d(np.flatnonzero(a.scores >= least), i)
-    new = np.setdiff1d(np.flatnonzero(b.scores >= least), j)
+    lost, new = (_left(side.scores >= least, taken) for side, taken in ((a, i), (b, j)))
     i, j = i[counts], j[counts]
-    both, gone = len(i), len(lost)
-    number = both + gone + len(new)
+    both, gone, number = len(i), len(lost), len(i) + len(lost) + len(new)
+    nobody = np.full(max(len(lost), len(new)), -1, np.intp)
     boxes = np.full((number, 2, 4), np.nan, np.float32)
     scores = np.full((number, 2), np.nan, np.float32)
-    for side, where, what in ((0, slice(both + gone), np.r_[i, lost]),
-                              (1, np.r_[:both, both + gone : number], np.r_[j, new])):  # fmt: skip
-        boxes[where, side] = sides[side].boxes[what]
-        scores[where, side] = sides[side].scores[what]
+    rows = np.concatenate((i, lost, nobody[: len(new)])), np.concatenate((j, nobody[:gone], new))
+    for side, row in enumerate(rows):
+        there = row >= 0
+        boxes[there, side] = sides[side].boxes[row[there]]
+        scores[there, side] = sides[side].scores[row[there]]
+    pairs = np.zeros(number, np.float32)
+    pairs[:both] = overlap[i, j]
     renamed = np.full(number, -1, np.int32)
     k, m = _greedy(overlap[np.ix_(lost, new)], rules.iou)
     renamed[both + k], renamed[both + gone + m] = ids[1][new[m]], ids[0][lost[k]]
     return _Found(
         np.concatenate((ids[0][i], ids[0][lost], ids[1][new])),
-        boxes, scores, np.r_[overlap[i, j], np.zeros(gone + len(new), np.float32)], renamed,
+        boxes, scores, pairs, renamed,
     )  # fmt: skip
+
+
+def _left(counts: Mask, taken: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Numbers of those that count and are not taken."""
+    counts[taken] = False
+    return np.flatnonzero(counts)
 
 
 def _greedy(overlap: Floats, least: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Pairs of rows and columns, each used once, the largest overlap first."""
-    rows, columns = np.nonzero(overlap >= least)
+    rows, columns = np.nonzero((overlap >= least) & (overlap > 0))
     order = np.argsort(-overlap[rows, columns], kind='stable')
     taken: list[tuple[int, int]] = []
     used: tuple[set[int], set[int]] = (set(), set())
