@@ -106,7 +106,8 @@ def make_pages(folder: Path, paths: tuple[Path, Path], jpeg: bytes) -> dict[str,
     """Seconds and bytes of each."""
     from trt_perception.build.report.comparison import WORST, ComparisonPage
     from trt_perception.build.report.replay import ReplayPage
-    from trt_perception.replay.comparison import Rules, compare, paired
+    from trt_perception.replay.comparison import Rules
+    from trt_perception.replay.matching import compare, paired
     from trt_perception.replay.result import open_result
 
     def replay_page() -> str:
