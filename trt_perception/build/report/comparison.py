@@ -78,6 +78,8 @@ class ComparisonPage:
     def _title(self) -> str:
         if self.comparison.identical:
             return 'The same detections, bit for bit'
+        if not self._counts.first:
+            return f'{self._counts.second:,} detections where there were none'
         kept = _percent(self._counts.matched, self._counts.first)
         if self.accuracy is not None:
             return f'{kept} of what is labelled was found'

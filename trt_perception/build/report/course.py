@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from trt_perception.build.report import page, timeline
 from trt_perception.replay.comparison import Comparison
 
+#: Lanes that are not folded away.
+SHOWN = 7
 _MINUS = '\u2212'
 
 
@@ -36,11 +38,10 @@ def differences(
     for name in order:
         if by_class[name].lost + by_class[name].new:
             own = comparison.rows.class_id == comparison.class_names.index(name)
-            (shown if len(shown) <= 6 else rest).append(one(name, own))
+            (shown if len(shown) < SHOWN else rest).append(one(name, own))
     parts = [timeline.lanes(clock, shown)]
     if rest:
-        folded = timeline.lanes(clock, rest[:30])
-        parts.append(page.folded(f'{len(rest[:30])} more classes', folded, rest=True))
+        parts.append(timeline.more(clock, rest))
     return page.section(
         'When they differ',
         f'Detections that are {new_word} stand above the line, those that are {lost_word}'
@@ -66,12 +67,11 @@ def found(comparison: Comparison, clock: timeline.Clock) -> str:
         return timeline.lane(clock, name, lines, f'{counts.first:,} → {counts.second:,}')
 
     shown = [one('', np.ones(len(rows.frame), bool))]
-    for name in list(comparison.by_class())[:24]:
+    for name in comparison.by_class():
         shown.append(one(name, rows.class_id == comparison.class_names.index(name)))
-    parts = [timeline.lanes(clock, shown[:7])]
-    if shown[7:]:
-        rest = timeline.lanes(clock, shown[7:])
-        parts.append(page.folded(f'{len(shown[7:])} more classes', rest, rest=True))
+    parts = [timeline.lanes(clock, shown[:SHOWN])]
+    if shown[SHOWN:]:
+        parts.append(timeline.more(clock, shown[SHOWN:]))
     return page.section(
         'Detections over time',
         'How many are found in a frame: the line is the median, the band reaches from the least'
