@@ -39,7 +39,6 @@ as the machine allows, and keep what it found:
 
   trt-perception replay drive/ --model yolov8n.onnx -o before
   trt-perception replay drive.mcap --model yolov8n_int8.onnx --topics /front/image_raw -o after
-
   trt-perception replay drive/ --model yolov8n_int8.onnx --baseline before --max-lost 1%
 
 The same bag, model and machine give the same detections, byte for byte. A bag that was cut off, or
