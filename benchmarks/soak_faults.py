@@ -68,7 +68,8 @@ def write_model(path: Path, objects: int) -> Path:
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
-    notes = {'task': 'detect', 'imgsz': repr([INPUT, INPUT]), 'names': repr({0: 'car', 1: 'crate', 2: 'person'})}
+    names = repr({0: 'car', 1: 'crate', 2: 'person'})
+    notes = {'task': 'detect', 'imgsz': repr([INPUT, INPUT]), 'names': names}
     helper.set_model_props(model, notes)
     onnx.save(model, str(path))
     return path

@@ -159,7 +159,7 @@ def test_what_is_no_calibration(tmp_path: Path, changes: dict[str, Any], words: 
     [
         (None, 'cannot be read: No such file or directory'),
         (b'\xff\xfe', 'cannot be read: '),
-        (b'a: [', 'is no YAML: '),
+        (b'a: [', 'cannot be read: '),
         (b'', 'it holds no calibration'),
         (b'# oST version 5.0 parameters\n[image]\n', 'it holds no calibration'),
     ],

@@ -25,6 +25,7 @@ from streams import WebCamera, jpeg_of, require_gstreamer, write_jpegs
 from videos import number_of, write_video
 
 from trt_perception.core import Frame, FrameError
+from trt_perception.core.compressed import compressed_size
 from trt_perception.runtime.capture import (
     Capture,
     CaptureError,
@@ -36,8 +37,7 @@ from trt_perception.runtime.capture import (
 from trt_perception.runtime.capture.av import BEHIND, AvCapture, frame_of
 from trt_perception.runtime.capture.edge import WAITED, LiveEdge
 from trt_perception.runtime.capture.formats import FORMATS
-from trt_perception.runtime.capture.jpeg import compressed_size
-from trt_perception.runtime.capture.select import without_password
+from trt_perception.runtime.capture.secrets import without_password
 from trt_perception.runtime.capture.v4l2 import v4l2_advice, v4l2_options
 from trt_perception.runtime.host.color import to_bgr
 
@@ -146,7 +146,10 @@ def run() -> Iterator[Callable[..., tuple[Seen, CaptureLoop]]]:
         (Wish(), 'source: is empty; give /dev/video0, an rtsp:// or http:// address'),
         (Wish('foo://camera/1'), "source 'foo://camera/1': 'foo' is not one of rtsp, rtsps, http"),
         (Wish('rtsp:///1'), "source 'rtsp:///1' names no machine, as in rtsp://machine/"),
-        (Wish('rtsp://me:pw@h:x/'), "source 'rtsp://***@h:x/' is not an address: "),
+        (
+            Wish('rtsp://me:pw@h:x/'),
+            "source 'rtsp://***@h:x/' is not an address; write it as rtsp://",
+        ),
         (Wish('/nowhere/a.mp4'), "source '/nowhere/a.mp4' does not exist; give /dev/video0"),
         (Wish('pattern', 'fakesrc'), "source 'pattern' and a pipeline are given; leave one"),
         (Wish('pattern', encoding='yuv9'), "encoding 'yuv9' is not one of bgr8, rgb8"),
@@ -159,7 +162,7 @@ def test_what_no_source_can_be(wish: Wish, words: str) -> None:
 
 
 def test_passwords_are_not_shown() -> None:
-    shown = 'rtsp://***@10.0.0.1:554/a?b=c@d'
+    shown = 'rtsp://***@10.0.0.1:554/a?***'
     assert without_password('rtsp://me:secret@10.0.0.1:554/a?b=c@d') == shown
     assert without_password('http://10.0.0.1/a') == 'http://10.0.0.1/a'
     capture = capture_of(Wish('rtsp://me:secret@127.0.0.1:9/'))

@@ -18,6 +18,7 @@ except ImportError:  # Humble
 
 from trt_perception.core import Frame, FrameError
 from trt_perception.core.errors import one_line
+from trt_perception.core.frame import MAX_PIXELS
 from trt_perception.ros.diagnostics import ThrottledErrors
 from trt_perception.ros.images import frame_from_compressed, frame_from_image
 from trt_perception.ros.intra_process import LocalInput, Place
@@ -77,6 +78,7 @@ class ImageInput:
         transport: str = 'auto',
         reliability: str = 'auto',
         depth: int = 5,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         """Prepare; nothing is subscribed before `start`.
 
@@ -89,6 +91,7 @@ class ImageInput:
             transport: ``raw``, ``compressed`` or ``auto``.
             reliability: ``reliable``, ``best_effort`` or ``auto``.
             depth: images that the middleware holds back.
+            max_pixels: of the largest image that is taken.
         """
         self._node = node
         self._on_frame = on_frame
@@ -98,6 +101,7 @@ class ImageInput:
         self._transport = transport
         self._reliability = reliability
         self._depth = depth
+        self._max_pixels = max_pixels
         self._errors = ThrottledErrors(node.get_logger())
         self._local = LocalInput(
             node, _places(self._topic, transport), on_frame, self._on_local_error
@@ -217,7 +221,7 @@ class ImageInput:
         if self._local.place is not None:
             return  # a camera has come into this process: what it sends is here already
         try:
-            frame = convert(msg, self._topic)
+            frame = convert(msg, self._topic, self._max_pixels)
         except FrameError as error:
             self._on_error(error)
         else:

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from trt_perception.core import Frame, FrameError
 from trt_perception.core.errors import one_line
+from trt_perception.core.frame import MAX_PIXELS
 from trt_perception.runtime.capture.base import CaptureError, Shot, Wish
 from trt_perception.runtime.capture.edge import LiveEdge
 from trt_perception.runtime.capture.formats import FORMATS
 from trt_perception.runtime.capture.jpeg import to_jpeg
+from trt_perception.runtime.capture.secrets import without_passwords
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -88,6 +90,14 @@ class AvCapture:
         # Threads by frames would keep as many images back.
         codec.thread_type = 'SLICE'
         codec.thread_count = self._wish.threads
+        if codec.width * codec.height > self._wish.max_pixels:
+            raise CaptureError(
+                f"source '{self.name}' gives {codec.width}x{codec.height} images, more than the"
+                f' {self._wish.max_pixels} pixels that are taken; raise max_image_pixels',
+                final=self._file,
+            )
+        # Where images grow later, or say more than their stream does.
+        codec.options = {**codec.options, 'max_pixels': str(self._wish.max_pixels)}
         # A video on a web server has an end; a camera behind one has none.
         self.recorded = self._file or (self._url.startswith('http') and bool(container.duration))
         self._whole = self._wish.compressed and codec.name == 'mjpeg'
@@ -173,7 +183,7 @@ class AvCapture:
     def _of_packet(self, packet: Packet[Any]) -> Shot:
         codec = self._stream.codec_context
         data = _bytes(packet)
-        develop = partial(Frame.from_compressed, data)
+        develop = partial(Frame.from_compressed, data, max_pixels=self._wish.max_pixels)
         return Shot(self._taken(packet.pts, packet), codec.width, codec.height, develop)
 
     def _of_frame(self, frame: VideoFrame) -> Shot:
@@ -207,7 +217,7 @@ class AvCapture:
             what = 'is' if self._file else 'broke off, or is'
             advice = f'{what} no video that FFmpeg can read'
         reason = advice or getattr(error, 'strerror', '') or one_line(error)
-        return CaptureError(f"source '{self.name}': {reason}", self._file)
+        return CaptureError(f"source '{self.name}': {without_passwords(reason)}", self._file)
 
 
 def require_av(what: str) -> Any:
@@ -223,11 +233,11 @@ def require_av(what: str) -> Any:
     return av
 
 
-def frame_of(image: VideoFrame, encoding: str) -> Frame:
+def frame_of(image: VideoFrame, encoding: str, max_pixels: int = MAX_PIXELS) -> Frame:
     """A decoded image in an encoding; a view of it where it is in that encoding already.
 
     Raises:
-        FrameError: the encoding cannot hold an image of this size.
+        FrameError: the encoding cannot hold an image of this size, or nothing is to.
     """
     wanted = FORMATS[encoding].ffmpeg
     if image.format.name != wanted:
@@ -237,14 +247,14 @@ def frame_of(image: VideoFrame, encoding: str) -> Frame:
     data = rows[0]
     if len(rows) > 1:
         data = np.concatenate([rows[0][: step * image.height], *rows[1:]])
-    return Frame.checked(data, image.width, image.height, encoding, step)
+    return Frame.checked(data, image.width, image.height, encoding, step, max_pixels=max_pixels)
 
 
 def _develop(image: VideoFrame, wish: Wish) -> Frame:
     try:
         if not wish.compressed:
-            return frame_of(image, wish.encoding)
-        return to_jpeg(frame_of(image, 'bgr8'), wish.jpeg_quality)
+            return frame_of(image, wish.encoding, wish.max_pixels)
+        return to_jpeg(frame_of(image, 'bgr8', wish.max_pixels), wish.jpeg_quality)
     except ValueError as error:
         raise FrameError('encoding', one_line(error)) from None
 

@@ -17,6 +17,7 @@ from trt_perception.core import Frame, FrameError
 from trt_perception.core.errors import one_line
 from trt_perception.runtime.capture.base import CaptureError, Shot, Wish
 from trt_perception.runtime.capture.formats import FORMATS
+from trt_perception.runtime.capture.secrets import without_passwords
 
 #: Seconds after which a wait looks whether it is still wanted.
 SLICE = 0.1
@@ -39,7 +40,7 @@ class GStreamerCapture:
         """
         self._library = _library()
         self._wish = wish
-        self.name = wish.pipeline
+        self.name = without_passwords(wish.pipeline)
         self.recorded = False
         pixels = f'video/x-raw,format={FORMATS[wish.encoding].gstreamer}'
         self._caps = 'image/jpeg' if wish.compressed else pixels
@@ -67,7 +68,7 @@ class GStreamerCapture:
 
     def read(self, stop: threading.Event) -> Shot | None:
         image, self._first = self._first or self._pull(stop), None
-        return image and image.shot()
+        return image and image.shot(self._wish.max_pixels)
 
     def skipped(self) -> int:
         # One of them may be waiting.
@@ -153,7 +154,7 @@ class GStreamerCapture:
         return self._error(reason)
 
     def _error(self, reason: str, final: bool = False) -> CaptureError:
-        return CaptureError(f"pipeline '{self.name}': {reason}", final)
+        return CaptureError(f"pipeline '{self.name}': {without_passwords(reason)}", final)
 
 
 class _Image(NamedTuple):
@@ -175,19 +176,21 @@ class _Image(NamedTuple):
     def kind(self) -> str:
         return self.encoding or 'jpeg'
 
-    def shot(self) -> Shot:
-        return Shot(self.taken, self.width, self.height, partial(_frame, self))
+    def shot(self, max_pixels: int) -> Shot:
+        return Shot(self.taken, self.width, self.height, partial(_frame, self, max_pixels))
 
 
-def _frame(image: _Image) -> Frame:
+def _frame(image: _Image, max_pixels: int) -> Frame:
     if not image.encoding:
-        return Frame.from_compressed(image.data)
+        return Frame.from_compressed(image.data, max_pixels=max_pixels)
     rows = image.height * 3 // 2 if image.encoding in ('nv12', 'nv21') else image.height
     # Rows are padded as GStreamer does where nothing else is agreed on.
     step, rest = divmod(image.data.size, rows)
     if rest:
         raise FrameError('step', f'{image.data.size} bytes are no {rows} rows of equal length')
-    return Frame.checked(image.data, image.width, image.height, image.encoding, step)
+    return Frame.checked(
+        image.data, image.width, image.height, image.encoding, step, max_pixels=max_pixels
+    )
 
 
 class _Library(NamedTuple):

@@ -16,6 +16,7 @@ from trt_perception.runtime.capture.formats import FORMATS
 from trt_perception.runtime.capture.gstreamer import GStreamerCapture
 from trt_perception.runtime.capture.pattern import PatternCapture
 from trt_perception.runtime.capture.pictures import PicturesCapture
+from trt_perception.runtime.capture.secrets import without_password
 from trt_perception.runtime.capture.v4l2 import v4l2_advice, v4l2_options
 
 SOURCES = (
@@ -69,18 +70,17 @@ def capture_of(wish: Wish) -> Capture:
     return AvCapture(str(path), wish, name=str(path), recorded=True)
 
 
-def without_password(address: str) -> str:
-    """An address as it may be shown."""
-    return re.sub(r'(?<=://)[^/@]*@', '***@', address)
-
-
 def _address(address: str, wish: Wish) -> Capture:
     name = without_password(address)
     try:
         parts = urlsplit(address)
         scheme, host, _ = parts.scheme, parts.hostname, parts.port
-    except ValueError as error:
-        raise CaptureError(f"source '{name}' is not an address: {error}", final=True) from None
+    except ValueError:  # its text may quote a part of a password
+        raise CaptureError(
+            f"source '{name}' is not an address; write it as rtsp://name:password@machine:554/path"
+            ' with %40, %2F, %3F or %23 for @, /, ? or # in a password',
+            final=True,
+        ) from None
     if scheme not in _SCHEMES:
         raise CaptureError(
             f"source '{name}': '{scheme}' is not one of {', '.join(_SCHEMES)}; give {SOURCES}", True
