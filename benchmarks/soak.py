@@ -64,6 +64,7 @@ from trt_perception.ros.executor import GuardedExecutor
 from trt_perception.ros.image_output import ImageOutput
 from trt_perception.ros.intra_process import Place, bus_of
 from trt_perception.runtime.machine import describe_machine, process_memory
+from trt_perception.runtime.malloc import few_arenas
 from trt_perception.runtime.pipeline import open_pipeline
 
 INSIDE, OUTSIDE = ('front', 'left', 'right'), ('dock', 'rear')
@@ -381,16 +382,16 @@ class Sampler:
         self._thread.start()
 
     def close(self) -> None:
-        """Take the last sample."""
+        """Take no more."""
         self._stop.set()
         self._thread.join()
 
     def _run(self) -> None:
         over = False
         while not over:
-            over = self._stop.wait(self._period)
             at = {'frames': self._frames(), 'seconds': time.monotonic() - self._begun}
             self.samples.append({name: round(v, 3) for name, v in (at | usage()).items()})
+            over = self._stop.wait(self._period)
 
 
 def usage() -> dict[str, float]:
@@ -469,6 +470,11 @@ class Rig:
         """Images of all cameras."""
         return sum(self.counts(name)['received'] for name in self.listeners)
 
+    def complete(self, frames: int) -> bool:
+        """Whether there were so many frames, some of each camera, and each fault."""
+        seen = all(self.counts(name)['published'] for name in self.listeners)
+        return seen and self.received() >= frames and self.operator.rounds > 0
+
     def accounted(self) -> bool:
         """Whether it is known of each image what became of it, and each result was heard."""
         return all(
@@ -494,10 +500,7 @@ class Rig:
 
     def quieten(self) -> bool:
         """Stop all that is sent and done; whether all is accounted for then."""
-        self.operator.close()
-        for camera in self._inside:
-            camera.close()
-        self.outside.end(kill=False)
+        self._stop()
         return self.until(self.accounted)
 
     def sent(self) -> dict[str, int]:
@@ -506,10 +509,17 @@ class Rig:
 
     def close(self) -> None:
         """End all."""
-        self.sampler.close()
+        self._stop()
         for spinner in self._spinners:
             spinner.close()
         rclpy.shutdown(context=self._context)
+
+    def _stop(self) -> None:
+        self.operator.close()
+        self.sampler.close()
+        for camera in self._inside:
+            camera.close()
+        self.outside.end(kill=False)
 
     def _note(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -564,9 +574,7 @@ def soak(given: argparse.Namespace) -> dict[str, Any]:
         rig = Rig(given, Path(folder), domain)
         try:
             with progress(given.frames) as move:
-                while not rig.problem() and (
-                    rig.received() < given.frames or not rig.operator.rounds
-                ):
+                while not rig.problem() and not rig.complete(given.frames):
                     move(min(rig.received(), given.frames))
                     time.sleep(0.1)
             accounted = rig.quieten()
@@ -689,6 +697,7 @@ def main() -> int:
         camera_process(OUTSIDE, int(seed), rate)
         return 0
     hush()
+    few_arenas()  # as the executables do
     found = soak(given)
     print('\n'.join(table(found)))
     wrong = verdict(found)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 #: Seconds between two looks at who publishes.
 FOLLOW_PERIOD = 0.2
+#: Images that are never lost at once.
+_UNBELIEVABLE = 1 << 31
 
 
 class Endpoint(NamedTuple):
@@ -189,13 +191,18 @@ class ImageInput:
         raw = source.type == RAW
         kind, take = (Image, self._take_raw) if raw else (CompressedImage, self._take_compressed)
         lost = SubscriptionEventCallbacks(
-            message_lost=lambda info: self._on_lost(info.total_count_change)
+            message_lost=lambda info: self._lost(info.total_count_change)
         )
         create = partial(self._node.create_subscription, kind, source.topic, take, qos)
         try:
             return create(event_callbacks=lost)
         except UnsupportedEventTypeError:  # not every middleware can tell
             return create()
+
+    def _lost(self, change: int) -> None:
+        # Fast DDS takes some back when a camera dies, and its negative number comes as a huge one.
+        if change < _UNBELIEVABLE:
+            self._on_lost(change)
 
     def _unsubscribe(self) -> None:
         if self._subscription is not None:
