@@ -218,7 +218,8 @@ def laughs(levels: int = 9) -> bytes:
 YAMLS = (
     laughs(), b'&a [*a]', b'&a {b: *a}', b'[' * 20_000, b'{a: ' * 5_000, b'- ' * 5_000,
     b'a: 2001-99-99', b'!!int ""', b'!!bool maybe', b'!!timestamp x', b'? [a]\n: b',
-    b'a: !!python/object:os.system {}', b'a: ' + b'9' * 5_000, b'\xff\xfe', b'<<: [1]', b'a: .nan', b'\x00', b'',
+    b'a: !!python/object:os.system {}', b'a: ' + b'9' * 5_000, b'\xff\xfe', b'<<: [1]',
+    b'a: .nan', b'\x00', b'',
 )  # fmt: skip
 
 CALIBRATION = b"""\

@@ -3,7 +3,8 @@
 
 JPEG: ITU-T T.81, annex B. After the start marker come segments: ``FF``, a marker, and for most a
 length of two bytes that counts itself; a start of frame holds a precision, then height and width.
-PNG: the first chunk, IHDR, begins with width and height.
+PNG: after a signature of eight bytes come chunks: a length, four letters, so many bytes and a
+checksum. The first, IHDR, begins with width and height; the last is IEND.
 """
 
 from __future__ import annotations
@@ -47,6 +48,21 @@ def compressed_size(data: NDArray[np.uint8]) -> tuple[int, int]:
         else:
             at += 2 + _number(head[at + 2 : at + 4])
     raise FrameError('decode', f'JPEG of {data.size} bytes does not state its size')
+
+
+def check_chunks(png: NDArray[np.uint8]) -> None:
+    """See that no part of a PNG claims to be longer than the file: memory is had for it at once.
+
+    Raises:
+        FrameError: one does, or the last part is missing.
+    """
+    head, at = png.data, 8
+    while at + 12 <= len(head):
+        length = _number(head[at : at + 4])
+        if bytes(head[at + 4 : at + 8]) == b'IEND':
+            return
+        at += 12 + length
+    raise FrameError('truncated', f'PNG of {png.size} bytes ends before its end')
 
 
 def check_scans(jpeg: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_perception.core.compressed import check_scans, compressed_size
+from trt_perception.core.compressed import check_chunks, check_scans, compressed_size
 from trt_perception.core.errors import FrameError
 
 
@@ -166,7 +166,7 @@ class Frame:
         """A JPEG or PNG, told by its first bytes: ``CompressedImage.format`` is free text.
 
         Raises:
-            FrameError: neither of them, a JPEG without its end, or one that would take more memory
+            FrameError: neither of them, one without its end, or one that would take more memory
                 or time to decode than an image may: a few bytes can stand for gigabytes.
         """
         head = data[:8].tobytes()
@@ -182,6 +182,7 @@ class Frame:
                 )
         elif head == b'\x89PNG\r\n\x1a\n':
             encoding = 'png'
+            check_chunks(data)
         elif not head:
             raise FrameError('empty', 'compressed image holds no bytes')
         else:

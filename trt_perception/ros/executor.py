@@ -14,6 +14,7 @@ from rclpy.executors import (
     ShutdownException,
     TimeoutException,
 )
+from rclpy.impl.implementation_singleton import rclpy_implementation
 
 if TYPE_CHECKING:
     from rclpy.context import Context
@@ -86,6 +87,7 @@ class GuardedExecutor(Executor):
         except (
             ConditionReachedException,
             ExternalShutdownException,
+            rclpy_implementation.InvalidHandle,  # another thread has destroyed what was about to be waited for
             ShutdownException,
             TimeoutException,
         ):

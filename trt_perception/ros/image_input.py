@@ -31,7 +31,7 @@ RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 #: Seconds between two looks at who publishes.
 FOLLOW_PERIOD = 0.2
 #: Images that are never lost at once.
-_UNBELIEVABLE = 1 << 31
+_UNBELIEVABLE = 1 << 20
 
 
 class Endpoint(NamedTuple):
@@ -200,7 +200,7 @@ class ImageInput:
             return create()
 
     def _lost(self, change: int) -> None:
-        # Fast DDS takes some back when a camera dies, and its negative number comes as a huge one.
+        # When a camera dies Fast DDS takes some back, and its negative numbers come as huge ones.
         if change < _UNBELIEVABLE:
             self._on_lost(change)
 

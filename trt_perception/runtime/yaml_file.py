@@ -23,6 +23,17 @@ class YamlError(PerceptionError):
 class Loader(yaml.SafeLoader):  # type: ignore[misc]
     """Plain values only; refuses a few lines of aliases that stand for gigabytes, and cycles."""
 
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """A value, unless there were too many before it."""
+        self._nodes += 1
+        if self._nodes > MOST:
+            raise YamlError(f'it holds more than {MOST} values')
+        return super().compose_node(parent, index)
+
     def get_single_node(self) -> Any:
         """The document, looked at before anything is made of it."""
         node = super().get_single_node()
