@@ -87,7 +87,8 @@ class GuardedExecutor(Executor):
         except (
             ConditionReachedException,
             ExternalShutdownException,
-            rclpy_implementation.InvalidHandle,  # another thread has destroyed what was about to be waited for
+            # Another thread has destroyed what was about to be waited for.
+            rclpy_implementation.InvalidHandle,
             ShutdownException,
             TimeoutException,
         ):

@@ -216,8 +216,9 @@ class AvCapture:
         elif isinstance(error, self._av.InvalidDataError):
             what = 'is' if self._file else 'broke off, or is'
             advice = f'{what} no video that FFmpeg can read'
-        reason = advice or getattr(error, 'strerror', '') or one_line(error)
-        return CaptureError(f"source '{self.name}': {without_passwords(reason)}", self._file)
+        told = getattr(error, 'strerror', '') or one_line(error)
+        reason = advice or without_passwords(told)
+        return CaptureError(f"source '{self.name}': {reason}", self._file)
 
 
 def require_av(what: str) -> Any:
