@@ -30,9 +30,10 @@ LISTS = {
     'test.txt': ('requirements-test.txt',),
     'stubs.txt': ('requirements-stubs.txt',),
 }
-#: What the ROS wheels are made for.
-ENVIRONMENT = "sys_platform == 'linux' and platform_machine == 'x86_64'"
-PYTHONS = '>=3.10,<3.13'
+#: What the ROS wheels are made for, as uv writes it.
+ENVIRONMENT = (
+    "python_full_version < '3.13'", "platform_machine == 'x86_64'", "sys_platform == 'linux'"
+)  # fmt: skip
 HEAD = """\
 # SPDX-License-Identifier: Apache-2.0
 # Written by tools/desk/lock.py from {lists} and constraints.txt.
@@ -53,14 +54,14 @@ def lock(name: str, lists: tuple[str, ...], project: Path) -> str:
     if name == 'stubs.txt':  # what they ask for is on no public index
         command.append('--no-deps')
     done = subprocess.run(command, cwd=project, stdout=subprocess.PIPE, text=True, check=True)
-    return HEAD.format(lists=' and '.join(lists)) + _without_platform(done.stdout)
+    return HEAD.format(lists=' and '.join(lists)) + _without_environment(done.stdout)
 
 
-def _without_platform(text: str) -> str:
-    # check.py has seen to it: it would stand in every line.
-    for part in ENVIRONMENT.split(' and '):
-        text = re.sub(rf' and {part}|(?<=; ){part}( and )?', '', text)
-    return re.sub(r' ; (?=\\$)', ' ', text, flags=re.MULTILINE)
+def _without_environment(text: str) -> str:
+    # It would stand in every line, and check.py has seen to it.
+    for part in map(re.escape, ENVIRONMENT):
+        text = re.sub(rf' and {part}|(?<= ; ){part} and |(?<= ;) {part}(?= \\)', '', text)
+    return text.replace(' ; \\', ' \\')
 
 
 def unpinned(text: str) -> list[str]:
@@ -82,9 +83,8 @@ def main() -> int:
         return 2
     LOCK.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        project = f'[project]\nname = "desk"\nversion = "0"\nrequires-python = "{PYTHONS}"\n'
-        settings = f'[tool.uv]\nenvironments = ["{ENVIRONMENT}"]\n'
-        Path(folder, 'pyproject.toml').write_text(project + settings, encoding='utf-8')
+        settings = f'[tool.uv]\nenvironments = ["{" and ".join(ENVIRONMENT)}"]\n'
+        Path(folder, 'pyproject.toml').write_text(settings, encoding='utf-8')
         for name, lists in LISTS.items():
             text = lock(name, lists, Path(folder))
             (LOCK / name).write_text(text, encoding='utf-8')
