@@ -673,8 +673,9 @@ def plot(path: Path, found: dict[str, Any]) -> None:
     from matplotlib.figure import Figure
 
     rows = {
-        'resident_mb': 'resident\nmemory, MB', 'allocated_mb': 'allocated\nof it, MB', 'descriptors': 'file\ndescriptors',
-        'threads': 'threads', 'shm_mb': 'shared\nmemory, MB',
+        'resident_mb': 'resident\nmemory, MB', 'allocated_mb': 'allocated\nof it, MB',
+        'descriptors': 'file\ndescriptors', 'threads': 'threads',
+        'shm_mb': 'shared\nmemory, MB',
     }  # fmt: skip
     figure = Figure(figsize=(8.0, 8.4), layout='constrained')
     FigureCanvasSVG(figure)
