@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -112,19 +113,17 @@ def test_it_names_what_the_nodes_have(world: World, nodes: dict[str, Node]) -> N
             for kind in KINDS.values()
         }
 
+    def complete(name: str, services: set[str]) -> bool:
+        found = had(name)
+        return found['service'] >= services and '/clock' in found['subscriber']
+
     # Its subscriptions wait for whom they are to hear.
     world.until(lambda: '/bond' in had('detector')['subscriber'], 'bond')
     for name, profile in by_node.items():
         expected = allowed(profile)
         if os.environ.get('ROS_DISTRO') == 'humble':
             expected['service'].discard(f'/{name}/get_type_description')
-        world.until(
-            lambda: (
-                had(name)['service'] >= expected['service']  # noqa: B023
-                and '/clock' in had(name)['subscriber']
-            ),
-            f'{name}, which has {had(name)}',
-        )
+        world.until(partial(complete, name, expected['service']), name)
         for kind, names in had(name).items():
             assert names <= expected[kind], (name, kind)
             missing = expected[kind] - names
