@@ -156,6 +156,7 @@ class Outside:
     def __init__(self, domain: int, seed: int, rate: float) -> None:
         self._domain, self._seed, self._rate = domain, seed, rate
         self.sent: Counter[str] = Counter()
+        self.left = 0  # files in shared memory, by processes that were killed
         self.begin()
 
     @property
@@ -177,6 +178,7 @@ class Outside:
     def end(self, kill: bool) -> None:
         """End it, or pull the plug."""
         assert self._process.stdin is not None
+        used = shared_memory(self._process.pid)
         if kill:
             self._process.kill()
         else:
@@ -189,6 +191,15 @@ class Outside:
             self._reader.join()
             with suppress(OSError):
                 self._process.stdin.close()
+        if kill:
+            self._tidy(used)
+
+    def _tidy(self, used: set[str]) -> None:
+        """Take away what Fast DDS leaves in /dev/shm of a process that was killed."""
+        for file in used - shared_memory('self'):
+            with suppress(OSError):
+                os.unlink(file)
+                self.left += 1
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -629,6 +640,7 @@ def soak(given: argparse.Namespace) -> dict[str, Any]:
             for name, listener in rig.listeners.items()
         },
         'faults': dict(rig.operator.done),
+        'left in shared memory by killed processes': rig.outside.left,
         'slopes': growth,
         'grows': [name for name, most in LIMITS.items() if judged and growth[name] > most],
         'at the end': usage(),

@@ -37,7 +37,7 @@ from trt_perception.runtime.capture import (
 from trt_perception.runtime.capture.av import BEHIND, AvCapture, frame_of
 from trt_perception.runtime.capture.edge import WAITED, LiveEdge
 from trt_perception.runtime.capture.formats import FORMATS
-from trt_perception.runtime.capture.secrets import without_password
+from trt_perception.runtime.capture.secrets import without_password, without_passwords
 from trt_perception.runtime.capture.v4l2 import v4l2_advice, v4l2_options
 from trt_perception.runtime.host.color import to_bgr
 
@@ -165,6 +165,16 @@ def test_passwords_are_not_shown() -> None:
     shown = 'rtsp://***@10.0.0.1:554/a?***'
     assert without_password('rtsp://me:secret@10.0.0.1:554/a?b=c@d') == shown
     assert without_password('http://10.0.0.1/a') == 'http://10.0.0.1/a'
+    for address in (
+        'rtsp://me:se/cret@h/1', 'rtsp://me:se@cret@h/1', 'rtsp://me:1?secret@h/1',
+        'rtsp://me:1#secret@h/1', 'http://h/cgi?user=me&pwd=secret', 'rtsp://me:12/secret@h/1',
+    ):  # fmt: skip
+        assert 'cret' not in without_password(address)
+    pipeline = 'rtspsrc location=rtsp://me:secret@h/1 user-id=me user-pw="se cret" ! decodebin'
+    shown = 'rtspsrc location=rtsp://***@h/1 user-id=*** user-pw=*** ! decodebin'
+    assert without_passwords(pipeline) == shown
+    error = refusal(lambda: capture_of(Wish('rtsp://me:secret/@h/')))
+    assert 'cret' not in str(error) and '%2F' in str(error)
     capture = capture_of(Wish('rtsp://me:secret@127.0.0.1:9/'))
     error = refusal(lambda: capture.open(NEVER))
     assert 'nobody answers at 127.0.0.1' in str(error) and 'secret' not in str(error)
@@ -666,3 +676,19 @@ def test_a_pipeline_is_not_waited_for(gst: None) -> None:
     capture = capture_of(Wish(pipeline='videotestsrc ! valve drop=true', timeout=600.0))
     threading.Timer(0.3, stop.set).start()
     assert list(shots(capture, stop)) == []
+
+
+def test_images_that_are_too_large_are_not_decoded(tmp_path: Path) -> None:
+    video = write_video(tmp_path / 'v.mp4')
+    error = refusal(lambda: capture_of(Wish(str(video), max_pixels=1000)).open(NEVER))
+    assert 'more than the 1000 pixels that are taken; raise max_image_pixels' in str(error)
+    assert error.final
+    (tmp_path / 'pictures').mkdir()
+    (tmp_path / 'pictures' / 'a.jpg').write_bytes(jpeg_of(1))
+    capture = capture_of(Wish(str(tmp_path / 'pictures'), max_pixels=1000))
+    capture.open(NEVER)
+    shot = capture.read(NEVER)
+    assert shot is not None
+    with pytest.raises(FrameError) as caught:
+        shot.develop()
+    assert caught.value.kind == 'too_large'
