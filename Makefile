@@ -68,8 +68,9 @@ demo: check $(VENV)/package.stamp setup.bash
 training: check $(VENV)/training.stamp $(VENV)/package.stamp setup.bash
 	@echo 'Ready: source .venv/setup.bash'
 
+# All of them on all cores, file by file; those that are asked for one after the other.
 test: check $(VENV)/test.stamp $(VENV)/package.stamp
-	@ROS_PYTHON_CHECK_FIELDS=1 $(RUN)/pytest $(TESTS)
+	@ROS_PYTHON_CHECK_FIELDS=1 $(RUN)/pytest $(or $(TESTS),-n auto --dist loadfile)
 
 test-training: check $(VENV)/test.stamp $(VENV)/training.stamp $(VENV)/package.stamp
 	@$(RUN)/pytest $(TRAINING_TESTS)

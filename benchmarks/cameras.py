@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many cameras through the detector's worker, on one device or several: what each camera gets.
 
-First as many frames as are taken: the capacity. Then each camera sends at its own steady rate,
-together so many times the capacity (--load): the share that each keeps, and how old its frames
-are when they are done, in looks (what one frame takes). With --lose the first device fails
-half-way through another run at capacity, as one that has lost its CUDA context.
+First each camera sends its next frame when the last is done: the capacity. Then each camera sends
+at its own steady rate, together so many times the capacity (--load): the share that each keeps, and
+how old its frames are when they are done, in looks (what one frame takes). With --lose the first
+device fails half-way through another run at capacity, as one that has lost its CUDA context.
 
   python3 benchmarks/cameras.py --model yolov8n.onnx --cameras 6
   python3 benchmarks/cameras.py --model yolov8n.engine --devices 0 1 --lose --json cameras.json
@@ -13,12 +13,13 @@ half-way through another run at capacity, as one that has lost its CUDA context.
 from __future__ import annotations
 
 import argparse
+import functools
 import heapq
 import json
 import random
 import sys
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import Any
@@ -32,6 +33,10 @@ class Heard:
     """What became of one camera's frames."""
 
     def __init__(self) -> None:
+        self.then: Callable[[], None] | None = None
+        self.forget()
+
+    def forget(self) -> None:
         self.ages: list[float] = []  # seconds
         self.took: list[float] = []
         self.counts = dict.fromkeys(('dropped', 'discarded', 'unserved', 'failed'), 0)
@@ -40,6 +45,8 @@ class Heard:
         now = perf_counter_ns()
         self.ages.append((now - job.received) / 1e9)
         self.took.append((now - job.started) / 1e9)
+        if self.then is not None:
+            self.then()
 
     def on_error(self, job: Any, error: Exception) -> None:
         self.counts['failed'] += 1
@@ -60,15 +67,25 @@ class Breakable:
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
         self.lanes = getattr(pipeline, 'lanes', 1)
+        self.batch = getattr(pipeline, 'batch', 1)
         self.broken = False
+        self.together: list[int] = []  # frames of each look at several
         self.close = pipeline.close
 
     def __call__(self, frame: Any, selection: Any) -> Any:
+        self._check()
+        return self._pipeline(frame, selection)
+
+    def many(self, wishes: Any) -> Any:
+        self._check()
+        self.together.append(len(wishes))
+        return self._pipeline.many(wishes)
+
+    def _check(self) -> None:
         from trt_perception.runtime.cuda.driver import CudaError
 
         if self.broken:
             raise CudaError('cuGraphLaunch', 700, 'CUDA_ERROR_ILLEGAL_ADDRESS', 'as asked')
-        return self._pipeline(frame, selection)
 
 
 class Bench:
@@ -85,7 +102,7 @@ class Bench:
         for device in given.devices:
             pipeline = open_pipeline(
                 given.model, labels=given.labels, accept_failed_gate=True, device=device,
-                lanes=given.lanes,
+                lanes=given.lanes, batch=given.batch,
             )  # fmt: skip
             self.pipelines.append(Breakable(pipeline))
             self.worker.run_on(f'gpu{device}', self.pipelines[-1])
@@ -103,32 +120,24 @@ class Bench:
 
     def forget(self) -> None:
         for heard in self.heard:
-            heard.__init__()  # type: ignore[misc]
+            heard.forget()
+        for pipeline in self.pipelines:
+            pipeline.together.clear()
 
     def done(self) -> int:
         return sum(len(heard.ages) for heard in self.heard)
 
     def flood(self, seconds: float) -> float:
-        """Frames a second where there is always another one of every camera."""
-        stop = threading.Event()
-
-        def feed() -> None:
-            # A frame that waits is not replaced: offering costs time that looking needs.
-            while not stop.is_set():
-                for camera, frame in zip(self.cameras, self.frames, strict=True):
-                    if self.worker.waiting < len(self.cameras):
-                        camera.submit(frame)
-                    else:
-                        time.sleep(1e-4)
-
-        feeder = threading.Thread(target=feed)
-        feeder.start()
+        """Frames a second where each camera sends its next one as soon as the last is done."""
+        for heard, camera, frame in zip(self.heard, self.cameras, self.frames, strict=True):
+            heard.then = functools.partial(camera.submit, frame)
+            heard.then()
         time.sleep(_WARM_UP)
         before, begun = self.done(), perf_counter()
         time.sleep(seconds)
         rate = (self.done() - before) / (perf_counter() - begun)
-        stop.set()
-        feeder.join()
+        for heard in self.heard:
+            heard.then = None
         return rate
 
     def paced(self, rate: float, seconds: float, even: bool) -> dict[str, Any]:
@@ -163,6 +172,7 @@ class Bench:
             'dropped': sum(heard.counts['dropped'] for heard in self.heard),
             'accounted_for': sum(each) + sum(sum(h.counts.values()) for h in self.heard),
             'shares_of_the_mean': [round(min(each) / mean, 3), round(max(each) / mean, 3)],
+            'looked_at_together': sum(sum(pipeline.together) for pipeline in self.pipelines),
             'look_ms': round(1e3 * look, 3),
             'age_in_looks': {
                 name: round(ages[int(part * (len(ages) - 1))] / look, 2)
@@ -200,6 +210,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             'runs_on': bench.runs_on,
             'devices': given.devices,
             'lanes': given.lanes,
+            'batch': given.batch,
             'cameras': given.cameras,
             'capacity': round(capacity, 1),
             'load': given.load,
@@ -223,6 +234,7 @@ def main() -> int:
     add('--labels', default='', help='class names, where the model has none')
     add('--devices', type=int, nargs='+', default=[0], help='GPUs (default: 0)')
     add('--lanes', type=int, default=1, help='frames in flight on each (default: 1)')
+    add('--batch', type=int, default=1, help='frames looked at together, if the engine can')
     add('--cameras', type=int, default=6, help='how many (default: 6)')
     add('--load', type=float, default=3.0, help='times the capacity (default: 3)')
     add('--seconds', type=float, default=5.0, help='of each run (default: 5)')

@@ -608,7 +608,8 @@ def main() -> int:
         found = globals()[f'{given.part}_part'](given)
         given.json.write_text(json.dumps(found))
         return 0
-    from trt_perception.runtime.machine import Sensors, describe_machine
+    from trt_perception.runtime.machine import describe_machine
+    from trt_perception.runtime.sensors import Sensors
 
     report: dict[str, Any] = {
         'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),

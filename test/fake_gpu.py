@@ -3,15 +3,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from trt_perception.build.engine import store
+from trt_perception.build.engine.cache import EngineCache
+from trt_perception.build.engine.make import identify
+from trt_perception.build.engine.serving import Wish, request_for
 from trt_perception.core import Frame, Selection
 from trt_perception.runtime.cuda import compiler
 from trt_perception.runtime.engine import EngineError, EngineInfo
@@ -39,7 +46,10 @@ class FakeGpu:
         opened, closed: the engines' files.
         lanes, devices, batches: of each that was opened.
         count: how many GPUs there are.
-        lost: those that fail from now on.
+        lost: those where what is open fails from now on, even after they are here again.
+        gone: those where nothing can be opened.
+        full: those that have no memory for a frame.
+        stuck: those where a frame hangs until `returns` is set.
         looks: frames that each has looked at.
     """
 
@@ -61,6 +71,11 @@ class FakeGpu:
         self.batches: list[int] = []
         self.count = 1
         self.lost: set[int] = set()
+        self.gone: set[int] = set()
+        self.full: set[int] = set()
+        self.stuck: set[int] = set()
+        self.returns = threading.Event()
+        self.pipelines: list[OnFakeGpu] = []
         self.looks: Counter[int] = Counter()
 
     def why_absent(self) -> str:
@@ -89,7 +104,16 @@ class FakeGpu:
         assert self.loads.wait(120)
         if self.refuses:
             raise EngineError(self.refuses)
-        return OnFakeGpu(self, engine, labels, device)
+        if device in self.gone:
+            raise LostError('the CUDA context is lost')
+        pipeline = OnFakeGpu(self, engine, labels, device)
+        self.pipelines.append(pipeline)
+        return pipeline
+
+    def break_context(self, *devices: int) -> None:
+        """What is open there works no more; what is opened from now on does."""
+        for pipeline in self.pipelines:
+            pipeline.lost |= pipeline.device in devices
 
 
 class OnFakeGpu:
@@ -99,16 +123,22 @@ class OnFakeGpu:
         manifest = load_plan(engine).manifest
         model = Path(manifest.model['path'])
         self._pipeline = open_pipeline(model, labels=labels, threads=1, accept_failed_gate=True)
-        self._gpu, self._path, self._device = gpu, engine, device
+        self._gpu, self._path, self.device = gpu, engine, device
+        self.lost = False
         self._lock = threading.Lock()  # cameras that have a lane each call at once
         self.spec = manifest.spec
         self.info = EngineInfo(manifest.library, NAME, manifest.precision)
 
     def __call__(self, frame: Frame, selection: Selection) -> Result:
-        if self._device in self._gpu.lost:
+        self.lost |= self.device in self._gpu.lost
+        if self.lost:
             raise LostError('the CUDA context is lost')
+        if self.device in self._gpu.full:
+            raise EngineError('cuMemAlloc failed: CUDA_ERROR_OUT_OF_MEMORY (out of memory)')
+        if self.device in self._gpu.stuck:
+            assert self._gpu.returns.wait(120)
         with self._lock:
-            self._gpu.looks[self._device] += 1
+            self._gpu.looks[self.device] += 1
             return self._pipeline(frame, selection)
 
     def warm_up(self) -> None:
@@ -117,3 +147,15 @@ class OnFakeGpu:
     def close(self) -> None:
         self._gpu.closed.append(self._path)
         self._pipeline.close()
+
+
+@contextlib.contextmanager
+def held_up(model: Path) -> Iterator[None]:
+    """The build of a model's engine waits, for another process seems to be at it."""
+    cache = EngineCache()
+    handle = store.try_lock(cache.lock_path(cache.path(identify(request_for(Wish(model))).key)))
+    assert handle is not None
+    try:
+        yield
+    finally:
+        os.close(handle)

@@ -23,8 +23,10 @@ from trt_perception.replay.benchmark.frames import as_sent, random_picture
 from trt_perception.replay.benchmark.measure import PLACES, Camera, measure
 from trt_perception.replay.benchmark.result import SCHEMA, spread
 from trt_perception.runtime.host.color import to_bgr
-from trt_perception.runtime.machine import Sensors, describe_machine, process_memory
+from trt_perception.runtime.machine import describe_machine, process_memory
 from trt_perception.runtime.pipeline import open_pipeline
+from trt_perception.runtime.sensors import Sensors
+from trt_perception.runtime.sensors.sensors import figures
 
 COMMAND = [sys.executable, '-m', 'trt_perception.cli.main', 'benchmark']
 
@@ -286,7 +288,7 @@ def test_an_orin_tells_its_clock_load_temperature_and_power(tmp_path):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert Sensors(root=tmp_path).read() == {
+    assert figures(Sensors(root=tmp_path).read()) == {
         'gpu_clock_mhz': 1300.5, 'gpu_load': pytest.approx(0.437), 'gpu_temperature_c': 51.25,
         'power_vdd_gpu_soc_w': 18.0,
     }  # fmt: skip

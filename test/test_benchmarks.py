@@ -39,6 +39,12 @@ def test_cdr(domain_id: int) -> None:
     assert report['ratio'] > 0
 
 
+def test_monitor(domain_id: int) -> None:
+    report = json.loads(run('monitor.py', '--seconds', '2', '--json', domain_id=domain_id))
+    assert set(report['microseconds']) == {'a frame', 'a second'}
+    assert all(0 < t['p50'] <= t['p99'] for t in report['microseconds'].values())
+
+
 def test_topics(domain_id: int, tmp_path: Path) -> None:
     model = constant_detector(tmp_path / 'm.onnx')
     video = write_video(tmp_path / 'v.mp4')
@@ -63,6 +69,27 @@ def test_composition(domain_id: int, tmp_path: Path) -> None:
         assert 0 < found['handed_ms']['p50'] <= found['begun_ms']['p99']
         assert found['cpu_share'] > 0 and found['memory_mb'] > 0
     assert len([line for line in lines if line.startswith('| VGA | 2 | ')]) == 4
+
+
+def test_thermal_policy_keeps_its_promise(domain_id: int, tmp_path: Path) -> None:
+    """Not measured but simulated: what it finds is the same everywhere."""
+    file = tmp_path / 'figures.json'
+    lines = run('thermal_policy.py', '--json', str(file), domain_id=domain_id).splitlines()
+    report = json.loads(file.read_text())
+    without, with_policy = report['results'].values()
+    trip = report['plant']['trip_c']
+    # The board would have slowed down, and the most important camera would have felt it.
+    assert without['times_throttled'] >= 3 and without['hottest_c'] == pytest.approx(trip, abs=0.5)
+    assert without['cameras']['front']['missed_deadlines'] > 100
+    # With the policy it does not, and no image of that camera is late, lost or left out.
+    assert with_policy['times_throttled'] == 0 and with_policy['hottest_c'] < trip - 1
+    front = with_policy['cameras']['front']
+    assert front['missed_deadlines'] == 0 and front['images'] - front['published'] <= 1
+    # The others give, and get all of it back.
+    assert with_policy['cameras']['rear']['published'] < without['cameras']['rear']['published']
+    levels = [level for _, level in with_policy['level_changes']]
+    assert levels[0] == 'warm' and levels[-1] == 'nominal' and len(levels) <= 8
+    assert len([line for line in lines if line.startswith('| with the policy | ')]) == 3
 
 
 def test_end_to_end(domain_id: int, tmp_path: Path) -> None:

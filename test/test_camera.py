@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic_ns
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from streams import RtspServer, WebCamera, require_gstreamer
+from streams import RtspServer, WebCamera, jpeg_of, require_gstreamer
 from test_camera_info import OF_CAMERA_CALIBRATION
 from videos import number_of, write_video
 from world import BEST_EFFORT, Robot, World, values
@@ -29,6 +30,7 @@ from world import BEST_EFFORT, Robot, World, values
 from trt_perception.core import PerceptionError
 from trt_perception.nodes.camera import CameraNode
 from trt_perception.ros.images import frame_from_image
+from trt_perception.runtime.capture import Shot
 from trt_perception.runtime.host.color import to_bgr
 
 
@@ -136,6 +138,25 @@ def test_calibration_of_another_size(world: World, calibration: Path) -> None:
     assert {(m.width, m.height, m.k[0]) for m in infos} == {(320, 240, 0.0)}
 
 
+def test_images_that_fit_the_calibration_again(
+    world: World, calibration: Path, tmp_path: Path
+) -> None:
+    (tmp_path / 'one.jpg').write_bytes(jpeg_of(0, (480, 640)))
+    # One picture, and a long time nothing: what comes then is in the hands of the test.
+    eye = Eye(world, source=str(tmp_path), rate=0.001, camera_info_url=str(calibration))
+    size = [320, 240]
+
+    def send() -> None:
+        eye.node.on_read()
+        eye.node.on_shot(Shot(monotonic_ns(), *size, lambda: None))
+
+    timer = world.node.create_timer(0.05, send)
+    eye.until_says('the images are 320x240', DiagnosticStatus.WARN)
+    size[:] = [640, 480]
+    eye.until_says('images/s', DiagnosticStatus.OK)
+    world.node.destroy_timer(timer)
+
+
 def test_rtsp_server_that_dies_and_comes_back(world: World, tmp_path: Path) -> None:
     write_video(tmp_path / 'drive.mp4', 1000, codec='libx264')
     server = RtspServer(tmp_path)
@@ -192,6 +213,16 @@ def test_all_of_a_recording(world: World, tmp_path: Path) -> None:
     seen = [number_of(to_bgr(frame_from_image(m))) for m in images]
     # The first ones may come before DDS has brought the two together.
     assert seen == sorted(set(seen)) and seen[-1] == 11
+
+
+def test_a_recording_that_begins_again_is_told_once(world: World, tmp_path: Path) -> None:
+    images = world.subscribe(Image, 'image')
+    log = world.log()
+    video = write_video(tmp_path / 'drive.mp4', 3, rate=50)
+    eye = Eye(world, source=str(video), loop=True)
+    world.until(lambda: sum(number_of(to_bgr(frame_from_image(m))) == 2 for m in images) > 2, 'it')
+    assert eye.until_says('images/s', DiagnosticStatus.OK)['connected'] == '1'
+    assert sum(f'{video}: mpeg4' in line.msg for line in list(log)) == 1
 
 
 def test_simulated_time(world: World) -> None:

@@ -137,6 +137,8 @@ def test_in_a_package(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ({'distortion_coefficients': {'data': [0] * 6}}, 'distortion_coefficients holds 6 numbers'
          ' and has to hold 4 or 5'),
         ({'camera_matrix': None}, 'camera_matrix has no data, a list of numbers'),
+        ({'distortion_model': ['plumb_bob']}, "distortion_model ['plumb_bob'] is not one of"),
+        ({'camera_matrix': {'data': [10**400] * 9}}, 'camera_matrix holds 1000'),
         ({'camera_matrix': [1, 0, 0]}, 'camera_matrix has no data, a list of numbers'),
         ({'camera_matrix': {'data': [0] * 9}}, 'camera_matrix [0.0, 0.0,'),
         ({'rectification_matrix': {'data': [0] * 8}}, 'rectification_matrix holds 8 numbers and'),
@@ -160,6 +162,7 @@ def test_what_is_no_calibration(tmp_path: Path, changes: dict[str, Any], words: 
         (None, 'cannot be read: No such file or directory'),
         (b'\xff\xfe', 'cannot be read: '),
         (b'a: [', 'cannot be read: '),
+        (b'a: 2026-13-99', 'cannot be read: month must be in 1..12'),
         (b'', 'it holds no calibration'),
         (b'# oST version 5.0 parameters\n[image]\n', 'it holds no calibration'),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -16,17 +17,20 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('composition_interfaces.srv')
 
+import rclpy
 from components import Container, write_package
 from diagnostic_msgs.msg import DiagnosticStatus
 from processes import SHM, TIMEOUT, orphans, watch
 from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
+from rclpy.node import Node
 from std_msgs.msg import String
 from vision_msgs.msg import Detection2DArray
 from world import LATEST, Camera, World, classes, picture, values
 
 from trt_perception.ros.components import ComponentError, Maker, Wanted, find
 from trt_perception.ros.domain import free_domain
+from trt_perception.ros.executor import GuardedExecutor
 
 
 @pytest.fixture(scope='module')
@@ -44,6 +48,7 @@ def container(request: pytest.FixtureRequest, hello: Path) -> Iterator[Container
         code, said = container.end()
         world.close()
         assert code == 0, said
+        assert 'never retrieved' not in said, said
 
 
 def heard(container: Container, topic: str) -> list[String]:
@@ -96,6 +101,15 @@ def test_plugins(container: Container, package: str, plugin: str, name: str) -> 
     assert response.success, response.error_message
     assert response.full_node_name == name
     assert container.unload(response.unique_id).success
+
+
+def test_two_of_one_name_are_warned_of(container: Container) -> None:
+    log = container.world.log()
+    twins = [container.load('Talker', node_name='twin').unique_id for _ in range(2)]
+    container.world.until(
+        lambda: any('there are 2 components /twin' in line.msg for line in list(log)), 'a warning'
+    )
+    assert all(container.unload(number).success for number in twins)
 
 
 def test_extra_arguments(container: Container) -> None:
@@ -346,6 +360,42 @@ def test_a_logger_s_level(hello: Path, monkeypatch: pytest.MonkeyPatch, domain_i
 
 
 # Its end
+
+
+def test_the_end_while_a_camera_is_waited_for(world: World, hello: Path) -> None:
+    """Within FFmpeg, where the end of Python would be a crash."""
+    with socket.create_server(('127.0.0.1', 0)) as silent:
+        container = Container(world, hello)
+        address = f'rtsp://127.0.0.1:{silent.getsockname()[1]}/'
+        given = {'source': address, 'timeout': 1.5}
+        assert container.load('trt_perception::CameraNode', package='', parameters=given).success
+        code, said = container.end()
+    assert code == 0 and f'{address} does not answer' in said, (code, said)
+
+
+def test_callbacks_that_are_always_ready_do_not_put_off_the_end(
+    domain_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('trt_perception.ros.executor._LAST_SECONDS', 0.05)
+    context = Context()
+    rclpy.init(context=context, domain_id=domain_id)
+    node = Node('busy', context=context)
+    runs: list[None] = []
+
+    def work() -> None:
+        runs.append(None)
+        time.sleep(0.02)
+
+    node.create_timer(0.001, work)
+    executor = GuardedExecutor(context)
+    executor.add_node(node)
+    while not runs:
+        executor.spin_once()
+    executor.stop()
+    executor.finish()
+    assert len(runs) < 10
+    node.destroy_node()
+    rclpy.shutdown(context=context)
 
 
 def test_the_end_at_any_moment(world: World, hello: Path, two: Path, tmp_path: Path) -> None:

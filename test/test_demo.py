@@ -158,9 +158,12 @@ def check_files(folder: Path, images: int) -> dict:
     }  # fmt: skip
     stages = detector['stages']
     assert set(stages) == {
-        'queue', 'preprocess', 'infer', 'decode', 'publish', 'total', 'stamp to publish'
+        'age', 'receive interval', 'queue', 'preprocess', 'infer', 'decode', 'publish', 'total',
+        'stamp to publish', 'publish interval',
     }  # fmt: skip
-    assert all(0 <= s['p50_ms'] <= s['p95_ms'] for s in stages.values())
+    assert all(
+        0 <= s['p50_ms'] <= s['p95_ms'] <= s['p99_ms'] <= s['max_ms'] for s in stages.values()
+    )
     return told
 
 

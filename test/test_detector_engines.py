@@ -6,10 +6,7 @@ Only the GPU that is to run them is not there: see `fake_gpu`.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +16,12 @@ pytest.importorskip('rclpy')
 pytest.importorskip('tensorrt_rtx_bindings', reason='TensorRT-RTX is not installed')
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from fake_gpu import NAME, FakeGpu
+from fake_gpu import NAME, FakeGpu, held_up
 from vision_msgs.msg import LabelInfo, VisionInfo
 from world import LATCHED, Camera, Robot, World, picture, values
 
-from trt_perception.build.engine import store
 from trt_perception.build.engine.cache import EngineCache
-from trt_perception.build.engine.make import identify, make_engine
+from trt_perception.build.engine.make import make_engine
 from trt_perception.build.engine.serving import Wish, request_for
 from trt_perception.ros.diagnostics import Verdict
 
@@ -35,18 +31,6 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return constant_detector(tmp_path / 'm.onnx')
-
-
-@contextlib.contextmanager
-def held_up(model: Path) -> Iterator[None]:
-    """The build of a model's engine waits, for another process seems to be at it."""
-    cache = EngineCache()
-    handle = store.try_lock(cache.lock_path(cache.path(identify(request_for(Wish(model))).key)))
-    assert handle is not None
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def on_gpu(status: DiagnosticStatus) -> bool:
@@ -231,7 +215,7 @@ def test_devices_share_the_work_and_one_that_fails_is_taken_out(
     camera = Camera(world).until_heard()
     for number in range(3):
         robot.answer(camera, picture(number))
-    gpu.lost = {0}
+    gpu.lost = gpu.gone = {0}
     for number in range(3, 9):
         robot.answer(camera, picture(number))
     assert gpu.looks[1] > 0
@@ -240,7 +224,7 @@ def test_devices_share_the_work_and_one_that_fails_is_taken_out(
     assert values(status)['gpu out of use'] == 'the CUDA context is lost'
     counts = robot.until_counted(received=9)
     assert (counts['published'], counts['failed']) == (9, 0)
-    gpu.lost = {0, 1}
+    gpu.lost = gpu.gone = {0, 1}
     camera.send(picture(9))
     assert robot.until_counted(received=10)['failed'] == 1
     status = robot.until_says(lambda s: s.level == ERROR)

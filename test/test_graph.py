@@ -88,6 +88,8 @@ def test_all_that_a_component_can_have(write: Callable[[str], Path], tmp_path: P
         ('components: [{plugin: B, name: a-b}]', "name: 'a-b' is no name"),
         ('components: [{plugin: B, namespace: a b}]', "namespace: 'a b' is no namespace"),
         ('components: [{plugin: B, log_level: loud}]', "log_level: 'loud' is not one of debug"),
+        ('components: [{plugin: B, log_level: [info]}]', "log_level: ['info'] is not one of debug"),
+        ('components: [{plugin: 2026-13-99}]', 'cannot be read: month must be in 1..12'),
         ('components: [{plugin: B, remappings: [a]}]', 'remappings: a list; it has to be such as'),
         ('components: [{plugin: B, remappings: {a: 1}}]', 'remappings: 1 is a number'),
         ('components: [{plugin: B, parameters: 3}]', 'parameters: a number; it has to be'),

@@ -276,6 +276,19 @@ def test_a_detector_for_all_cameras(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ('given', 'words'),
+    [
+        ({'detector_params_file': 'no.yaml'}, "detector_params_file: 'no.yaml' is not a file"),
+        ({'cameras': 'model=pattern'}, "cameras: 'model' cannot be the name of a camera"),
+    ],
+)
+def test_what_no_detector_for_all_can_take(given: dict[str, str], words: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        cameras(**{'cameras': 'front=pattern', 'model': 'm.onnx', **given})
+    assert str(caught.value).startswith(words)
+
+
 def test_arguments_of_the_cameras() -> None:
     names = [a.name for a in cameras_arguments()]
     assert len(names) == len(set(names))
@@ -299,13 +312,16 @@ def test_arguments_of_the_cameras() -> None:
         ({'a': {'sauce': 'pattern'}}, "a has 'sauce', which is no parameter of a camera; did you"
          " mean 'source'?"),
         ({'a': {'source': 'pattern', 'rate': 'high'}}, "cameras: a: rate: 'high' is not a double"),
+        ({'a': None}, 'cameras: a has no source'),
+        ('a: pattern\na: /dev/video0\n', "cannot be read: line 2: 'a' is there twice"),
+        ('a: 2026-13-99\n', 'cannot be read: month must be in 1..12'),
         ({1: 'pattern'}, 'cameras: 1 cannot be a name of topics'),
     ],
 )  # fmt: skip
 def test_wrong_cameras(text: str | dict[Any, Any], words: str, tmp_path: Path) -> None:
-    if isinstance(text, dict):
+    if isinstance(text, dict) or text.endswith('\n'):
         file = tmp_path / 'cameras.yaml'
-        file.write_text(yaml.safe_dump(text))
+        file.write_text(text if isinstance(text, str) else yaml.safe_dump(text))
         text = str(file)
     with pytest.raises(ParameterError) as caught:
         read_cameras(text)

@@ -15,7 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
-from world import LATCHED, Camera, World, classes, picture, values
+from world import LATCHED, NO_BUDGET, Camera, World, classes, picture, values
 
 from trt_perception.nodes.detector import DetectorNode
 from trt_perception.ros.detector_parameters import cameras_of, devices_of
@@ -33,7 +33,7 @@ class Surround:
             name: world.subscribe(Detection2DArray, f'{name}/detections') for name in NAMES
         }
         self.diagnostics = world.subscribe(DiagnosticArray, '/diagnostics')
-        given = {'model': str(model), 'threads': 1, 'cameras': NAMES, **parameters}
+        given = {'model': str(model), 'threads': 1, 'cameras': NAMES, **NO_BUDGET, **parameters}
         overrides = [Parameter(name, value=value) for name, value in given.items()]
         self.node = DetectorNode(context=world.context, parameter_overrides=overrides)
         world.add(self.node)
@@ -116,7 +116,8 @@ def test_diagnostics_of_each_and_of_what_they_share(world: World, model: Path) -
     assert 'received' not in values(engine)
     assert values(engine)['backend'].startswith('ONNX Runtime')
     quiet = surround.status('rear', 0)
-    assert quiet.hardware_id == engine.hardware_id != ''
+    assert quiet.hardware_id == '/rear/image'
+    assert engine.hardware_id == values(engine)['device'] != ''
 
 
 def test_a_camera_that_is_not_there_is_its_own_matter(world: World, model: Path) -> None:

@@ -107,6 +107,37 @@ def test_descriptors_as_others_see_them(world: World, make_node: MakeNode) -> No
     assert not any(d.integer_range or d.floating_point_range for d in by_name.values())
 
 
+def test_what_is_fixed_is_refused(world: World, make_node: MakeNode) -> None:
+    """A node that looks at its parameters once does not pretend to take a change."""
+    node = make_node('count: 7')
+    declare(node, TABLE, fixed=True)
+    assert values(node, TABLE)['count'] == 7
+    (result,) = node.set_parameters([RosParameter('count', value=8)])
+    assert not result.successful and 'read-only' in result.reason
+    assert values(node, TABLE)['count'] == 7
+    told = node.describe_parameter('count')
+    assert told.read_only and told.additional_constraints == '1 to 10; effect when the node starts'
+
+
+def test_numbers_for_texts(make_node: MakeNode) -> None:
+    table = [Parameter('devices', [''], 'Some.', numbers=True)]
+    for line, taken in (
+        ('devices: [0, 1]', ['0', '1']),
+        ("devices: ['0', dla0]", ['0', 'dla0']),
+        ('other: 1', ['']),
+    ):
+        node = make_node(line)
+        declare(node, table)
+        assert values(node, table) == {'devices': taken}
+        assert changed(table, {}, [RosParameter('devices', value=[2])]) == {'devices': ['2']}
+        node.destroy_node()
+    for line in ('devices: 0', 'devices: [true]', 'devices: [0.5]', 'devices: []'):
+        with pytest.raises(ParameterError, match=r'devices: .* is not a string array, such as'):
+            declare(make_node(line), table)
+    with pytest.raises(ParameterError, match='devices: 0 is not a string array'):
+        changed(table, {}, [RosParameter('devices', value=0)])
+
+
 def test_overrides(make_node: MakeNode) -> None:
     node = make_node(
         'switch: false', 'count: 10', 'share: 0.0', 'free: -7', 'text: a b', 'mode: fast',

@@ -46,7 +46,8 @@ class Checker:
         self.world = world
         self.images: list[Any] = world.subscribe(kind, topic)
         self.detections: list[Detection2DArray] = world.subscribe(Detection2DArray, 'detections')
-        self._diagnostics = world.subscribe(DiagnosticArray, '/diagnostics')
+        self._said: list[dict[str, Any]] = []
+        world.node.create_subscription(DiagnosticArray, '/diagnostics', self._hear, 100)
         self._processes: list[subprocess.Popen[str]] = []
 
     def start(
@@ -56,22 +57,26 @@ class Checker:
         self._processes.append(process)
         return process
 
+    def _hear(self, message: DiagnosticArray) -> None:
+        status = inference_status(message)
+        if status is not None:
+            self._said.append(status)
+
     def status(self) -> dict[str, Any]:
         """What the detector says of itself; empty before it does."""
-        return (inference_status(self._diagnostics[-1]) or {}) if self._diagnostics else {}
+        return self._said[-1] if self._said else {}
 
     def next_status(self) -> dict[str, Any]:
         """What it says of a whole period from now on."""
-        heard = len(self._diagnostics) + 2
-        self.world.until(lambda: len(self._diagnostics) >= heard, 'diagnostics')
+        heard = len(self._said) + 2
+        self.world.until(lambda: len(self._said) >= heard, 'diagnostics')
         return self.status()
 
     def until_says(self, words: str) -> dict[str, Any]:
         """The first status that says so; none is missed, however soon another one follows."""
 
         def found() -> dict[str, Any] | None:
-            heard = (inference_status(message) or {} for message in list(self._diagnostics))
-            return next((status for status in heard if words in status.get('message', '')), None)
+            return next((said for said in list(self._said) if words in said['message']), None)
 
         return self.world.until(found, words)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trt_perception.runtime.rate_limit import RateLimit
+from trt_perception.runtime.rate_limit import RateLimit, Thinning
 
 
 def passed(times: np.ndarray, rate: float) -> np.ndarray:
@@ -44,3 +44,13 @@ def test_a_higher_rate_works_at_once() -> None:
     assert not limit.passes(1.0, 10.0)
     assert not limit.passes(1.09, 10.0)
     assert limit.passes(1.11, 10.0)
+
+
+@pytest.mark.parametrize('share', [0.0, 0.1, 0.3, 0.5, 0.75, 0.9, 1.0])
+def test_thinning_is_even(share: float) -> None:
+    thinning = Thinning()
+    passed = np.array([k for k in range(1000) if thinning.passes(share)])
+    assert len(passed) == pytest.approx(1000 * share, abs=1)
+    gaps = set(np.diff(passed).tolist())
+    assert not share or gaps <= {int(1 / share), int(np.ceil(1 / share))}
+    assert thinning.passes(1.0)

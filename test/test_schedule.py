@@ -79,7 +79,8 @@ def simulate(
             runner = free.pop()
             seconds = service * (1 + chance.uniform(-spread, spread))
             scheduler.served(runner, seconds)
-            excused = behind or now - last >= 1.9 * service
+            coming = min(time for time, _, kind, _ in events if kind == 'frame')
+            excused = behind or coming - last >= 1.8 * service
             if now >= settled:
                 done.append(Look(camera_number, came, now, now + seconds, excused))
             at(now + seconds, 'free', runner)

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counters and latencies, from many threads at once."""
+"""Counters and durations, from many threads at once."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from trt_perception.health.statistics import Durations, FrameCounts
 
-from trt_perception.health.statistics import FrameCounts, StageLatencies
-
-NAMES = (*FrameCounts.ARRIVALS, *FrameCounts.FATES, FrameCounts.OVER_LIMIT)
+NAMES = (
+    *FrameCounts.ARRIVALS, *FrameCounts.FATES, *FrameCounts.PUNCTUALITY, FrameCounts.OVER_LIMIT
+)  # fmt: skip
 
 
 def test_all_counters_are_there_from_the_start():
@@ -59,41 +56,39 @@ def test_no_count_is_lost_between_threads():
     assert [seen[f'rejected {k}'] for k in range(8)] == [500] * 8
 
 
-def test_no_latencies_before_the_first_frame():
-    assert StageLatencies().percentiles() == {}
+def test_no_durations_before_the_first_frame():
+    assert Durations().summaries() == Durations().values() == {}
+    assert Durations().above('infer', 1) == 0
 
 
-@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=40), st.integers(1, 50))
-def test_percentiles_are_those_of_the_last_frames(durations, window):
-    latencies = StageLatencies(window)
-    for duration in durations:
-        latencies.add({'infer': duration, 'decode': duration / 2})
-    last = durations[-window:]
-    expected = np.percentile(last, 50), np.percentile(last, 95)
-    seen = latencies.percentiles()
-    assert seen['infer'] == expected
-    assert seen['decode'] == pytest.approx(np.array(expected) / 2)
-    assert all(type(value) is float for pair in seen.values() for value in pair)
-
-
-def test_stages_are_apart():
+def test_durations_are_apart():
     """A stage that not every frame passes keeps its own window."""
-    latencies = StageLatencies(window=2)
-    latencies.add({'draw': 100.0})
-    for duration in (1.0, 2.0, 4.0):
-        latencies.add({'infer': duration})
-    assert latencies.percentiles() == {'draw': (100, 100), 'infer': (3, pytest.approx(3.9))}
-    assert list(latencies.percentiles()) == ['draw', 'infer']
+    durations = Durations()
+    durations.add({'draw': 100_000_000})
+    for duration in (1, 2, 4):
+        durations.turn()
+        durations.add({'infer': duration * 1_000_000})
+    assert {name: s.number for name, s in durations.summaries().items()} == {'draw': 1, 'infer': 3}
+    assert durations.above('infer', 1_500_000) == 2
+    assert list(durations.values()) == [
+        f'{name} {what} ms' for name in ('draw', 'infer') for what in ('p50', 'p95', 'p99', 'max')
+    ]
+    assert durations.values()['draw p99 ms'] == '100.000'
+    durations.clear()
+    assert durations.summaries() == {}
 
 
-def test_latencies_are_read_while_they_are_written():
-    latencies = StageLatencies(window=100)
+def test_durations_are_read_while_they_are_written():
+    durations = Durations()
 
     def work(worker: int) -> None:
         for _ in range(300):
-            latencies.add({f'stage {worker}': 1.0, 'all': 2.0})
-            latencies.percentiles()
+            durations.add({f'stage {worker}': 1_000_000, 'all': 2_000_000})
+            durations.summaries()
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
-    assert latencies.percentiles() == {'all': (2, 2)} | {f'stage {k}': (1, 1) for k in range(4)}
+    seen = durations.summaries()
+    assert {name: s.number for name, s in seen.items()} == {
+        'all': 1200, **{f'stage {k}': 300 for k in range(4)},
+    }  # fmt: skip

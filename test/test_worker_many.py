@@ -45,7 +45,7 @@ def worker() -> Iterator[InferenceWorker]:
     yield worker
     worker.close()
     worker.join()
-    assert not [t for t in threading.enumerate() if t.name == 'inference']
+    assert wait_until(lambda: not [t for t in threading.enumerate() if t.name == 'inference'])
 
 
 def listening(worker: InferenceWorker, name: str = 'front') -> tuple:
@@ -279,3 +279,82 @@ def test_the_only_device_is_tried_again_and_again(worker):
         only.end(EngineError('refused'))
         assert heard.next() == f'error {number}'
     assert worker.lost == {}
+
+
+def test_what_hangs_is_taken_out_and_its_frame_counted(worker):
+    stuck, good = Stepped(), Stepped()
+    worker.run_on('gpu', stuck)
+    front, heard = listening(worker)
+    front.submit(frame(1))
+    assert stuck.begun() == 1
+    front.submit(frame(2))
+    for _ in range(3):
+        worker.watch(0.25, limit=1.0)
+    assert worker.lost == {}
+    worker.watch(0.25, limit=1.0)
+    assert [heard.next(), heard.next()] == ['error 1', 'unserved 2']
+    assert worker.lost == {'gpu': 'an inference has not come back for 1 s'}
+    assert worker.occupied('gpu') and not worker.serves
+    # The device works again before the thread comes back, which is told of no more.
+    worker.run_on('gpu', good)
+    for number in (3, 4):
+        front.submit(frame(number))
+        assert good.begun() == number
+        good.end()
+        assert heard.next() == f'result {number}'
+    stuck.end()
+    assert wait_until(lambda: stuck.closed and not worker.occupied('gpu'))
+    assert heard.rest() == [] and not good.closed
+    assert not worker.lost
+
+
+def test_others_carry_on_while_one_hangs(worker):
+    stuck, good = Stepped(), Stepped()
+    stuck.lanes = 2
+    worker.run_on('gpu1', stuck)
+    front, of_front = listening(worker, 'front')
+    rear, of_rear = listening(worker, 'rear')
+    front.submit(frame(1))
+    rear.submit(frame(11))
+    assert {stuck.begun(), stuck.begun()} == {1, 11}
+    worker.run_on('gpu', good)
+    worker.watch(2.0, limit=1.0)
+    assert (of_front.next(), of_rear.next()) == ('error 1', 'error 11')
+    for camera, heard, number in ((front, of_front, 2), (rear, of_rear, 12)):
+        camera.submit(frame(number))
+        good.end()
+        assert heard.next() == f'result {number}'
+    # Only one of the two comes back before the end, which does not wait for the other.
+    stuck.end()
+    worker.watch(2.0, limit=1.0)
+    worker.close()
+    worker.join()
+    assert not stuck.closed and good.closed
+    stuck.end()
+    assert wait_until(lambda: stuck.closed)
+
+
+def test_the_end_waits_for_what_hangs_no_longer_than_is_allowed(worker):
+    stuck = Stepped()
+    worker.run_on('gpu', stuck)
+    front, heard = listening(worker)
+    front.submit(frame(1))
+    assert stuck.begun() == 1
+    worker.close()
+    worker.join(limit=0.3)
+    assert heard.next() == 'discarded 1'
+    stuck.end()
+    assert wait_until(lambda: stuck.closed)
+
+
+def test_the_only_device_is_left_where_there_is_something_to_spare(worker):
+    only = Stepped()
+    worker.run_on('gpu', only, spare=True)
+    front, heard = listening(worker)
+    for number in range(FAILURES):
+        front.submit(frame(number))
+        only.end(EngineError('out of memory'))
+        assert heard.next() == f'error {number}'
+    assert worker.lost == {'gpu': 'out of memory'}
+    front.submit(frame(FAILURES))
+    assert heard.next() == f'unserved {FAILURES}'

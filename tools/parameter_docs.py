@@ -17,6 +17,7 @@ from pathlib import Path
 from trt_perception.ros.camera_parameters import CAMERA
 from trt_perception.ros.detector_parameters import DETECTOR
 from trt_perception.ros.parameters import Parameter, Value
+from trt_perception.ros.policy_parameters import POLICY
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = '<!-- parameters: tools/parameter_docs.py -->', '<!-- end of parameters -->'
@@ -75,8 +76,9 @@ def main(check: bool) -> int:
     wanted = {
         ROOT / 'config' / 'camera.yaml': yaml_text('camera', CAMERA),
         ROOT / 'config' / 'detector.yaml': yaml_text('detector', DETECTOR),
-        **_document(ROOT / 'README.md', DETECTOR),
+        **_document(ROOT / 'README.md', [p for p in DETECTOR if p not in POLICY]),
         **_document(ROOT / 'docs' / 'cameras.md', CAMERA),
+        **_document(ROOT / 'docs' / 'health_policy.md', POLICY),
     }
     stale = [f for f, text in wanted.items() if not f.is_file() or f.read_text('utf-8') != text]
     for file in stale:

@@ -304,6 +304,14 @@ def test_a_batch_is_so_many_frames(
     two.close()
     scope.close()
 
+    together = open_engine(path, lanes=2, batch=4)  # the engine takes no more than two
+    assert (together.lanes, together.batch) == (2, 2)
+    for pair in zip(pictures[:4], pictures[4:8], strict=True):
+        wishes = [(frame, Selection()) for frame in pair]
+        found = [result.detections for result in together.many(wishes)]
+        assert agreement([together(*wish).detections for wish in wishes], found) > 0.95
+    together.close()
+
 
 def test_a_frame_that_cannot_be_used_costs_its_own_turn_only(
     pipeline: CudaPipeline, pictures: list[Frame]

@@ -118,7 +118,8 @@ def run(arguments: argparse.Namespace) -> int:
     from trt_perception.core.files import check_writable, sha256, write_atomically
     from trt_perception.replay.benchmark.frames import as_sent
     from trt_perception.replay.benchmark.measure import Camera, measure
-    from trt_perception.runtime.machine import Sensors, describe_machine
+    from trt_perception.runtime.machine import describe_machine
+    from trt_perception.runtime.sensors import Sensors
     from trt_perception.runtime.versions import versions
 
     if arguments.json not in ('', '-'):

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from trt_perception import __version__
 
 #: Modules beside this one, each with ``add_parser``, in the order of the help.
-COMMANDS = ('benchmark', 'build', 'demo', 'engines', 'evaluate', 'quantize')
+COMMANDS = ('benchmark', 'build', 'demo', 'doctor', 'engines', 'evaluate', 'quantize')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,14 +60,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     try:
-        from trt_perception.core.errors import PerceptionError
-
         code: int = arguments.run(arguments)
     except ModuleNotFoundError as error:
         extras = "pip install '.[desk,host,replay,evaluate]'"
         print(f'error: {error}; where there is no rosdep, {extras} brings all', file=sys.stderr)
         return 2
-    except PerceptionError as error:
+    except Exception as error:
+        # Not at the top: it brings NumPy, and the doctor must run where that is broken.
+        from trt_perception.core.errors import PerceptionError
+
+        if not isinstance(error, PerceptionError):
+            raise
         print(f'error: {error}', file=sys.stderr)
         return 2
     return code

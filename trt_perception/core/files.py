@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from trt_perception.core.errors import PerceptionError
@@ -25,6 +26,17 @@ def user_path(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise FileError(f"'{path}' is in nobody's home folder; write the whole path") from None
+
+
+def cache_folder(name: str, environment: Mapping[str, str] = os.environ) -> Path:
+    """A folder of this package in the user's cache.
+
+    Raises:
+        FileError: the user has no home folder, and none is named for the cache.
+    """
+    cache = environment.get('XDG_CACHE_HOME', '')
+    base = Path(cache) if os.path.isabs(cache) else user_path('~/.cache')
+    return base / 'trt_perception' / name
 
 
 def is_file(path: Path) -> bool:
@@ -81,6 +93,29 @@ def write_atomically(path: Path, data: bytes | str) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise FileError(f"'{path}' cannot be written: {error.strerror}") from None
+
+
+class Watched:
+    """A file that is read now, and what becomes of it afterwards."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known = self._identity()
+
+    @property
+    def change(self) -> str:
+        """What has become of it: ``replaced``, ``gone``, or '' as long as it is the same."""
+        present = self._identity()
+        if present == self._known:
+            return ''
+        return 'gone' if present is None else 'replaced'
+
+    def _identity(self) -> tuple[int, ...] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def sha256(path: Path) -> str:

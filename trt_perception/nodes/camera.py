@@ -53,7 +53,7 @@ class CameraNode(Node):
             CalibrationError: the calibration cannot be used.
         """
         super().__init__('camera', **kwargs)
-        parameters.declare(self, CAMERA)
+        parameters.declare(self, CAMERA, fixed=True)
         values = parameters.values(self, CAMERA)
         url = values['camera_info_url']
         self._calibration = read_calibration(url) if url else None
@@ -96,7 +96,10 @@ class CameraNode(Node):
     def destroy_node(self) -> None:
         """Stop; the last word goes to diagnostics."""
         if self._built:
-            self._loop.close()
+            if not self._loop.close():
+                self.get_logger().info(
+                    f'{self._source} does not answer; the process ends when its time-out is over'
+                )
             self._report()
             self._output.close()
         super().destroy_node()
@@ -105,10 +108,12 @@ class CameraNode(Node):
 
     def on_open(self, what: str) -> None:
         """Say what comes, and that it comes again."""
+        if self._monitor.state == 'running' and self._what == what:
+            return  # a recording that begins again
         self._what = what
         self._monitor.count('connected')
         self._monitor.state, self._monitor.problem = 'running', ''
-        self._misfit = (0, 0)
+        self._misfit, self._monitor.misfit = (0, 0), ''
         self.get_logger().info(f'{self._source}: {what}; to {self._output.topic}')
 
     def on_read(self) -> None:
@@ -128,7 +133,7 @@ class CameraNode(Node):
         if calibrating:
             header = header_msg(frame)
             self._info.publish(camera_info(self._calibration, header, shot.width, shot.height))
-        self._monitor.published((monotonic_ns() - shot.taken) / 1e6)
+        self._monitor.published(monotonic_ns() - shot.taken)
 
     def on_unusable(self, error: FrameError) -> None:
         """Count and log an image that could not be sent."""
@@ -156,7 +161,12 @@ class CameraNode(Node):
     def on_end(self) -> None:
         """Say that a recording is over."""
         self._monitor.state = 'ended'
-        self.get_logger().info(f'{self._source} has ended')
+        skipped = self._monitor.values()['skipped']
+        if skipped:
+            text = f'{self._source} has ended; {skipped} images of it are damaged or cut off'
+            self.get_logger().warning(text)
+        else:
+            self.get_logger().info(f'{self._source} has ended')
         self._ended_at = monotonic()
 
     def _stamp(self, taken: int) -> Stamp:
@@ -166,18 +176,19 @@ class CameraNode(Node):
 
     def _check_size(self, width: int, height: int) -> None:
         calibration = self._calibration
-        if (
-            calibration is None
-            or calibration.fits(width, height)
-            or self._misfit == (width, height)
-        ):
+        if calibration is None or not width:  # an image without a size will be refused
             return
-        self._misfit = (width, height)
-        self._monitor.problem = (
-            f'the calibration is for {calibration.width}x{calibration.height} and the images are'
-            f' {width}x{height}: camera_info says not calibrated; calibrate at this size'
-        )
-        self.get_logger().warning(self._monitor.problem)
+        fits = calibration.fits(width, height)
+        misfit = (0, 0) if fits else (width, height)
+        if misfit == self._misfit:
+            return
+        self._misfit, self._monitor.misfit = misfit, ''
+        if not fits:
+            self._monitor.misfit = (
+                f'the calibration is for {calibration.width}x{calibration.height} and the images'
+                f' are {width}x{height}: camera_info says not calibrated; calibrate at this size'
+            )
+            self.get_logger().warning(self._monitor.misfit)
 
     def _report(self) -> None:
         calibration = self._calibration

@@ -7,8 +7,8 @@ import threading
 from collections import Counter
 from time import perf_counter
 
-from trt_perception.health.statistics import StageLatencies
-from trt_perception.ros.diagnostics import ERROR, OK, WARN, Verdict
+from trt_perception.health.statistics import Durations
+from trt_perception.ros.diagnostics import ERROR, OK, STALE, WARN, Verdict
 
 #: Seconds without an image that are worth a warning: there are slow cameras.
 NO_IMAGE_AFTER = 5.0
@@ -21,11 +21,12 @@ class CameraMonitor:
         state: ``connecting``, ``running``, ``waiting`` for the next attempt, ``ended`` or
             ``failed`` for good.
         problem: why there are no images, or '' if nothing is known to be in the way.
+        misfit: why they come without their calibration, or ''.
     """
 
     #: read: came from the source. published: were sent. unheard: nobody would have taken them.
     #: dropped: a newer one came first. limited: above the rate. unusable: could not be decoded or
-    #: sent. skipped: left out before they were read, damaged or to catch up with the source.
+    #: sent. skipped: left out before they were read, damaged, cut off or to catch up.
     #: connected, disconnected: how often.
     COUNTS = (
         'read', 'published', 'unheard', 'dropped', 'limited', 'unusable', 'skipped', 'connected',
@@ -34,10 +35,10 @@ class CameraMonitor:
 
     def __init__(self) -> None:
         self.state = 'connecting'
-        self.problem = ''
+        self.problem = self.misfit = ''
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
-        self._latencies = StageLatencies()
+        self._durations = Durations()
         self._judged: Counter[str] = Counter()
         self._judged_at = self._last_image = perf_counter()
         self._unusable = ''
@@ -47,9 +48,9 @@ class CameraMonitor:
         with self._lock:
             self._counts[what] += number
 
-    def published(self, age_ms: float) -> None:
-        """Count an image that was sent, and how long after it was taken."""
-        self._latencies.add({'age': age_ms})
+    def published(self, age: int) -> None:
+        """Count an image that was sent, and how many nanoseconds after it was taken."""
+        self._durations.add({'age': age})
         self.count('published')
 
     def unusable(self, reason: str) -> None:
@@ -64,6 +65,7 @@ class CameraMonitor:
         now, new = perf_counter(), counts - self._judged
         seconds = now - self._judged_at
         self._judged, self._judged_at = counts, now
+        self._durations.turn()
         if new['read'] or self.state != 'running':
             self._last_image = now
         if self.state in ('waiting', 'failed'):
@@ -73,19 +75,17 @@ class CameraMonitor:
         if new['unusable']:
             return Verdict(WARN if new['published'] else ERROR, self._unusable)
         if now - self._last_image > NO_IMAGE_AFTER:
-            return Verdict(WARN, f'no image for {now - self._last_image:.0f} s')
-        if self.problem:
-            return Verdict(WARN, self.problem)
+            level = STALE if counts['read'] else WARN
+            return Verdict(level, f'no image for {now - self._last_image:.0f} s')
+        if self.misfit:
+            return Verdict(WARN, self.misfit)
         rate = (new['published'] + new['unheard']) / seconds
         if new['unheard'] and not new['published']:
             return Verdict(OK, f'{rate:.1f} images/s, nobody listens')
         return Verdict(OK, f'{rate:.1f} images/s, {new["dropped"] + new["skipped"]} dropped')
 
     def values(self) -> dict[str, object]:
-        """All counts, and median and 95th percentile of the age, for diagnostics."""
+        """All counts, and the percentiles of the age, for diagnostics."""
         with self._lock:
             values: dict[str, object] = {name: self._counts[name] for name in self.COUNTS}
-        for stage, (median, p95) in self._latencies.percentiles().items():
-            values[f'{stage} p50 ms'] = f'{median:.3f}'
-            values[f'{stage} p95 ms'] = f'{p95:.3f}'
-        return {'state': self.state, **values}
+        return {'state': self.state, **values, **self._durations.values()}

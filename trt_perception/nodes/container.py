@@ -87,6 +87,12 @@ class ContainerNode(Node):
             raise
         with self._lock:
             self._not_loaded.pop(str(wanted), None)
+            names = [c.name for c in self._components.values() if not c.ended]
+        if names.count(component.name) > 1:
+            self.get_logger().warning(
+                f'there are {names.count(component.name)} components {component.name}, whose'
+                ' parameters and services answer for each other; give each a name of its own'
+            )
         self.get_logger().info(f'{number}: {component.name} ({wanted.plugin})')
         return number, component
 
@@ -102,7 +108,9 @@ class ContainerNode(Node):
         for component in reversed(self.components()):
             component.stop()
             if not component.join(SLOW):
-                self.get_logger().warning(f'waiting for {component} to end')
+                self.get_logger().warning(
+                    f'waiting for {component} to end; SIGQUIT (Ctrl+\\) ends the process without it'
+                )
                 component.join()
 
     def _begin(self, wanted: Wanted, bring_up: bool) -> tuple[int, Component]:

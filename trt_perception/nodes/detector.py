@@ -11,13 +11,18 @@ from typing import Any
 
 import rclpy.lifecycle
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, JumpThreshold, ROSClock
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from vision_msgs.msg import LabelInfo, VisionInfo
 
 from trt_perception.core import PerceptionError
 from trt_perception.core.errors import one_line
+from trt_perception.health.prometheus import Family, MetricsServer
+from trt_perception.nodes import metrics
+from trt_perception.nodes.board import BoardMonitor
+from trt_perception.nodes.degradation import Degradation, settings_of
 from trt_perception.nodes.detection import Detection, selections
 from trt_perception.nodes.monitor import StreamMonitor
 from trt_perception.ros import parameters
@@ -28,13 +33,16 @@ from trt_perception.ros.detector_parameters import (
     camera_table,
     cameras_of,
     devices_of,
+    gpus_of,
 )
-from trt_perception.ros.diagnostics import ERROR, OK, WARN, DiagnosticPublisher, Verdict
+from trt_perception.ros.diagnostics import ERROR, OK, STALE, WARN, DiagnosticPublisher, Verdict
 from trt_perception.ros.intra_process import bus_of
 from trt_perception.ros.label_info import LATCHED, label_info, vision_info
 from trt_perception.ros.parameters import ParameterError
 
 REPORT_PERIOD = 1.0
+#: A simulation that began anew or a recording played once more; /clock may tick slowly.
+CLOCK_JUMP = JumpThreshold(min_forward=Duration(seconds=5), min_backward=Duration(nanoseconds=-1))
 
 _Transition = Callable[['DetectorNode', LifecycleState], TransitionCallbackReturn]
 
@@ -82,6 +90,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         values = parameters.values(self, self._table)
         selections(values, self._monitors, None)
         devices_of(values)
+        settings_of(values)
         if values['bond']:
             check_installed()
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -92,6 +101,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self._problem = ''  # why it is not configured
         self._detection: Detection | None = None
         self._bond: Bond | None = None
+        self._metrics: MetricsServer | None = None
         self._ending: list[Detection] = []  # with an inference or a build that comes to its end
         self._times_configured = 0
         self._label_info = self.create_publisher(LabelInfo, 'label_info', LATCHED)
@@ -101,6 +111,12 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self.create_timer(REPORT_PERIOD, self._report, clock=self._steady)
         if values['autostart']:
             self._start_timer = self.create_timer(0.0, self._autostart, clock=self._steady)
+        self._jumps = self.get_clock().create_jump_callback(
+            CLOCK_JUMP, post_callback=lambda jump: self._on_clock_jump()
+        )
+        self._board = BoardMonitor(self)
+        self._degradation = Degradation(self, self._board.latest)
+        self._board.watch(gpus_of(values) if values['board'] else None)
         self._built = True
 
     @_told
@@ -172,14 +188,20 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
     def destroy_node(self) -> None:
         """Free all, after an inference under way; the last word goes to diagnostics."""
         if self._built:
+            self._jumps.unregister()
             self._unload()
             for detection in self._ending:
                 detection.join()
             self._report()
+            self._board.close()
             # rclpy leaves it to the garbage collector, and with it the node below, whose late end
             # would take /rosout away from the next node of this name.
             self._state_machine.destroy_when_not_in_use()
         super().destroy_node()
+
+    def _on_clock_jump(self) -> None:
+        for monitor in self._monitors.values():
+            monitor.clock_jumped()
 
     def _autostart(self) -> None:
         self._start_timer.cancel()
@@ -198,11 +220,12 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         for gone in {p.name for p in present} - {p.name for p in table}:
             self.undeclare_parameter(gone)
         parameters.declare(self, [p for p in table if not self.has_parameter(p.name)], more=True)
-        logger = self.get_logger()
+        logger, clock = self.get_logger(), self.get_clock()
+        assert isinstance(clock, ROSClock)  # as rclpy makes it, and does not promise
         self._table = [*DETECTOR, *table]
         self._monitors = {
             camera: kept.get(camera)
-            or StreamMonitor(logger.get_child(camera) if camera else logger)
+            or StreamMonitor(logger.get_child(camera) if camera else logger, clock)
             for camera in cameras or ['']
         }
         for task in ('inference', *cameras):
@@ -212,6 +235,17 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
     def _load(self) -> None:
         self._declare_cameras()
         values = parameters.values(self, self._table)
+        if values['metrics_port']:
+            self._metrics = MetricsServer(
+                values['metrics_address'], values['metrics_port'], self._collect
+            )
+            self.get_logger().info(f'metrics at {self._metrics.url}')
+            if self._metrics.is_public:
+                self.get_logger().warning(
+                    'metrics can be read by all who reach this machine; metrics_address 127.0.0.1'
+                    ' keeps them to it'
+                )
+        self._board.watch(gpus_of(values) if values['board'] else None)
         self._detection = Detection(self, self._steady, values, self._monitors)
         self._times_configured += 1
         self._detection.run(self._publish_labels)
@@ -225,6 +259,9 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
 
     def _unload(self) -> None:
         self._break_bond()
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
         if self._detection is not None:
             self._detection.close()
             self._ending = [d for d in (*self._ending, self._detection) if d.busy]
@@ -249,6 +286,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             self._refuse_general(proposed)
             cameras_of(values)
             devices_of(values)
+            settings_of(values)
             wanted = selections(values, self._monitors, detection.spec if detection else None)
         except PerceptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
@@ -289,11 +327,14 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             of_camera = self._of_camera(camera) | monitor.values()
             if camera:
                 self._log(camera, verdicts[camera])
-                self._diagnostics[camera].publish(verdicts[camera], device, of_camera)
+                topic = self.resolve_topic_name(f'{camera}/image')
+                self._diagnostics[camera].publish(verdicts[camera], topic, of_camera)
             else:
                 values |= of_camera
+        self._board.report(sum(monitor.frames for monitor in self._monitors.values()))
         self._log('inference', verdict)
         self._diagnostics['inference'].publish(verdict, device, values)
+        self._degradation.step(detection, parameters.values(self, self._table))
 
     def _judge(self, camera: str, usual: Verdict) -> Verdict:
         if self._detection is None or self._state != 'active':
@@ -306,11 +347,28 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         stream = self._detection.streams[camera]
         return {'images': stream.images.source or 'none', 'subscribers': stream.subscribers}
 
+    def _collect(self) -> list[Family]:
+        """All figures for Prometheus; called on its server's thread."""
+        name, detection = self.get_fully_qualified_name(), self._detection
+        info = None if detection is None else detection.replicas.info
+        levels = {task: told.level for task, told in self._diagnostics.items()}
+        levels |= {'board': self._board.level, 'policy': self._degradation.level}
+        streams = {} if detection is None else detection.streams
+        return [
+            *metrics.of_node(name, self._state, info),
+            *metrics.of_status(name, levels),
+            *metrics.of_cameras(name, self._monitors),
+            *metrics.of_board(name, self._board.latest()),
+            *metrics.of_policy(
+                name, self._degradation.state, {c: s.share for c, s in streams.items()}
+            ),
+        ]
+
     def _log(self, task: str, verdict: Verdict) -> None:
         """Log when something begins to be in the way, and when it is over; errors are logged."""
         if self._state == 'active' and verdict.level != self._levels.get(task, OK):
             of = f'{task}: ' if task in self._monitors else ''
-            if verdict.level == WARN:
+            if verdict.level in (WARN, STALE):
                 self.get_logger().warning(of + verdict.message)
             elif verdict.level == OK:
                 self.get_logger().info(f'{of}all is well: {verdict.message}')

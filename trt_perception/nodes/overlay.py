@@ -8,6 +8,7 @@ from collections import Counter
 from time import perf_counter
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
@@ -26,6 +27,7 @@ from trt_perception.ros.diagnostics import (
 )
 from trt_perception.ros.image_input import ImageInput
 from trt_perception.ros.image_output import ImageOutput
+from trt_perception.ros.label_info import LATCHED
 from trt_perception.ros.overlay_parameters import OVERLAY
 from trt_perception.runtime.frame_bus import Mailbox
 from trt_perception.runtime.host.color import to_bgr
@@ -40,7 +42,8 @@ class OverlayNode(Node):
     """Draws detections onto their images and sends these as bgr8, while somebody looks.
 
     A thread draws, the latest pair only. Images and detections come from this process or from
-    others, whichever way each of them takes.
+    others, whichever way each of them takes. It pauses while the detector's policy, which it hears
+    on ``detector/health``, says that nothing is to be drawn.
     """
 
     _built = False  # rclpy destroys nodes whose constructor has failed, too
@@ -55,7 +58,7 @@ class OverlayNode(Node):
             ParameterError: a parameter's value cannot be used.
         """
         super().__init__('overlay', **kwargs)
-        parameters.declare(self, OVERLAY)
+        parameters.declare(self, OVERLAY, fixed=True)
         values = parameters.values(self, OVERLAY)
         self._lock = threading.Lock()  # of the pairing and the counts
         self._pairing = Pairing(WAITING)
@@ -76,6 +79,8 @@ class OverlayNode(Node):
             depth=values['image_depth'],
         )
         self._detections = DetectionsInput(self, self._on_sighting)
+        self._paused = False
+        self.create_subscription(DiagnosticStatus, 'detector/health', self._on_health, LATCHED)
         self._diagnostics = DiagnosticPublisher(self, 'overlay')
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(REPORT_PERIOD, self._report, clock=steady)
@@ -106,6 +111,9 @@ class OverlayNode(Node):
             self._counts['answered'] += 1
             self._hand_over(self._pairing.answer(sighting.stamp, found))
 
+    def _on_health(self, status: DiagnosticStatus) -> None:
+        self._paused = any((v.key, v.value) == ('overlay', 'paused') for v in status.values)
+
     def _on_unusable(self, error: FrameError) -> None:
         with self._lock:
             self._counts['received'] += 1
@@ -130,7 +138,9 @@ class OverlayNode(Node):
             return False
         fate = 'unseen'
         try:
-            if self._output.subscribers:
+            if self._paused:
+                fate = 'paused'
+            elif self._output.subscribers:
                 self._send(*pair)
                 fate = 'published'
         except FrameError as error:
@@ -170,10 +180,10 @@ class OverlayNode(Node):
         else:
             verdict = Verdict(OK, f'{new["published"] / seconds:.1f} images/s')
         # Each image received is rejected or one of what follows, is unpaired, or waits.
-        fates = ('rejected', 'failed', 'dropped', 'unseen', 'published')
+        fates = ('rejected', 'failed', 'dropped', 'paused', 'unseen', 'published')
         self._diagnostics.publish(
             verdict,
-            '',
+            self.resolve_topic_name('image'),
             {
                 'images': self._images.source or 'none',
                 'subscribers': self._output.subscribers,

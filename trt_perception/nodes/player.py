@@ -51,7 +51,7 @@ class PlayerNode(Node):
             SourceError: the input is not there or cannot be read.
         """
         super().__init__('player', **kwargs)
-        parameters.declare(self, PLAYER)
+        parameters.declare(self, PLAYER, fixed=True)
         self._values = parameters.values(self, PLAYER)
         if not self._values['input']:
             raise ParameterError('input: is empty; give a video, a rosbag2 or a folder of pictures')

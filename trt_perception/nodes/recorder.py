@@ -50,7 +50,7 @@ class RecorderNode(Node):
             RecordingError: the output folder cannot be written to.
         """
         super().__init__('recorder', **kwargs)
-        parameters.declare(self, RECORDER)
+        parameters.declare(self, RECORDER, fixed=True)
         values = parameters.values(self, RECORDER)
         self.finished = False
         self.exit_code = 0

@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from rclpy.clock import Clock
-from rclpy.node import Node
+from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from trt_perception.build.engine.serving import Wish, choose
 from trt_perception.core import ModelSpec, PerceptionError
+from trt_perception.core.files import Watched
 from trt_perception.nodes.backend import Backend
 from trt_perception.ros.diagnostics import WARN, Verdict
 from trt_perception.runtime.engine import EngineInfo
 from trt_perception.runtime.pipeline import AnyPipeline
+from trt_perception.runtime.worker import InferenceWorker
 
 
 class Replicas:
@@ -23,17 +25,15 @@ class Replicas:
     A device that has nothing to run the model with is left out and said, as long as another has.
     """
 
-    def __init__(self, node: Node, clock: Clock, wish: Wish, devices: Sequence[str]) -> None:
+    def __init__(self, logger: RcutilsLogger, wish: Wish, devices: Sequence[str]) -> None:
         """Load what is there.
 
         Args:
-            clock: that ticks whatever the node's does.
             devices: in the place of the wish's own.
 
         Raises:
             PerceptionError: what was asked for cannot be had on any device.
         """
-        self._node = node
         self.backends: dict[str, Backend] = {}
         self.absent: dict[str, str] = {}  # device: why it is left out
         first: PerceptionError | None = None
@@ -43,7 +43,7 @@ class Replicas:
             try:
                 if self.backends and not (choice := choose(wanted)).tensorrt:
                     raise PerceptionError(f'the processor is in use already: {choice.reason}')
-                self.backends[device] = Backend(node, clock, wanted)
+                self.backends[device] = Backend(logger, device, wanted)
             except PerceptionError as error:
                 first = first or error
                 self.absent[device] = str(error)
@@ -54,12 +54,17 @@ class Replicas:
             assert first is not None
             raise first
         for device, why in self.absent.items():
-            node.get_logger().error(f'device {device} is left out: {why}')
+            logger.error(f'device {device} is left out: {why}')
 
     @property
     def spec(self) -> ModelSpec:
         """What the model wants and gives."""
         return next(iter(self.backends.values())).spec
+
+    @property
+    def file(self) -> Watched:
+        """The model's."""
+        return next(iter(self.backends.values())).file
 
     @property
     def info(self) -> EngineInfo | None:
@@ -71,10 +76,34 @@ class Replicas:
         """Whether an engine is being built."""
         return any(backend.busy for backend in self.backends.values())
 
-    def start(self, run: Callable[[str, AnyPipeline], None]) -> None:
-        """Hand over each device's pipeline, and each that replaces it, on the executor."""
+    def start(self, run: Callable[[str, AnyPipeline, bool], None]) -> None:
+        """Hand over each device's pipeline, and in `follow` each that replaces it.
+
+        Args:
+            run: takes the device, and whether something else may run in the place of this.
+        """
+
+        def hand_over(device: str, pipeline: AnyPipeline, instead: bool) -> None:
+            run(device, pipeline, not instead and any(b.spare for b in self.backends.values()))
+
         for device, backend in self.backends.items():
-            backend.start(lambda pipeline, device=device: run(device, pipeline))  # type: ignore[misc]
+            backend.start(functools.partial(hand_over, device))
+
+    def follow(self, worker: InferenceWorker, lost: Mapping[str, str], alone: bool) -> None:
+        """Look what has become of each, and bring back what is lost. Does not wait.
+
+        Args:
+            worker: that runs them.
+            lost: devices, and why they run nothing any more.
+            alone: something else may take the place of what is lost: nothing runs at all.
+        """
+        for device, backend in self.backends.items():
+            backend.follow(lost.get(device, ''), worker.occupied(device), alone)
+
+    @property
+    def losses(self) -> dict[str, str]:
+        """Of each device that is lost, or was a moment ago, what is done about it."""
+        return {device: b.loss for device, b in self.backends.items() if b.loss}
 
     def close(self) -> None:
         """Stop what is being built; what was handed over is not touched. Does not wait."""

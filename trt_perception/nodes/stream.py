@@ -11,6 +11,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 from trt_perception.core import Detections, Frame, FrameError, ModelSpec, Selection, Sighting
+from trt_perception.health.budget import Budget
 from trt_perception.nodes.monitor import StreamMonitor
 from trt_perception.ros.detections_output import DetectionsOutput
 from trt_perception.ros.image_input import ImageInput
@@ -18,7 +19,7 @@ from trt_perception.ros.images import image_msg
 from trt_perception.runtime.host.color import to_bgr
 from trt_perception.runtime.host.overlay import draw
 from trt_perception.runtime.pipeline import Result
-from trt_perception.runtime.rate_limit import RateLimit
+from trt_perception.runtime.rate_limit import RateLimit, Thinning
 from trt_perception.runtime.worker import InferenceWorker, Job
 
 
@@ -27,6 +28,11 @@ class DetectionStream:
 
     Owns all but the worker. Frames come in on the executor, or on the thread of a camera in this
     process, and are only handed over there; the rest happens on the worker's threads.
+
+    Attributes:
+        max_rate: images looked at a second, at most; 0 is no limit.
+        share: of what that leaves, how much is looked at: 1 is all, 0 none.
+        draws: whether pictures are drawn for who wants to see them.
     """
 
     def __init__(
@@ -46,12 +52,15 @@ class DetectionStream:
             spec: of the model; its classes are those of every pipeline.
             values: of the detector's parameters, as they are for this camera.
         """
-        self.max_rate: float = values['max_rate']
         self._node = node
         self._spec = spec
         self._class_ids = spec.class_names if values['class_id_format'] == 'name' else ()
         self._monitor = monitor
+        self._expect(values)
+        self.share = 1.0
+        self.draws = True
         self._rate_limit = RateLimit()
+        self._thinning = Thinning()
         within = f'{camera}/' if camera else ''
         self._detections = DetectionsOutput(node, f'{within}detections')
         self._annotated = node.create_publisher(Image, f'~/{within}annotated', 1)
@@ -80,12 +89,13 @@ class DetectionStream:
 
     def select(self, selection: Selection, values: Mapping[str, Any]) -> None:
         """Look and publish according to this from the next frame on."""
-        self.max_rate = values['max_rate']
+        self._expect(values)
         self._place.selection = selection
         self._place.priority = values['priority']
 
     def start(self) -> None:
         """Take images."""
+        self._monitor.begin()
         self._place.resume()
         self.images.start()
 
@@ -102,15 +112,20 @@ class DetectionStream:
         self._node.destroy_publisher(self._annotated)
 
     def _on_image(self, frame: Frame) -> None:
-        self._monitor.count('received')
-        if self._rate_limit.passes(perf_counter(), self.max_rate):
+        self._monitor.received(frame)
+        within = self._rate_limit.passes(perf_counter(), self.max_rate)
+        if within and self._thinning.passes(self.share):
             self._place.submit(frame)
         else:
             self._monitor.count('limited')
 
     def _on_unusable(self, error: FrameError) -> None:
-        self._monitor.count('received')
-        self._monitor.failed(error)
+        self._monitor.unusable(error)
+
+    def _expect(self, values: Mapping[str, Any]) -> None:
+        self.max_rate: float = values['max_rate']
+        self._monitor.budget = Budget.of(values)
+        self._monitor.frozen.after = values['frozen_after']
 
     def on_result(self, job: Job, result: Result) -> None:
         """Publish what was found."""
@@ -120,17 +135,15 @@ class DetectionStream:
             Sighting(frame.stamp, frame.frame_id, result.detections, self._class_ids)
         )
         published = perf_counter_ns()
-        age = self._node.get_clock().now().nanoseconds - frame.stamp.nanoseconds
         stages = {
             'queue': job.started - job.received,
             **result.times._asdict(),
             'publish': published - begun,
             'total': published - job.received,
-            'stamp to publish': age,
         }
-        self._monitor.published({stage: ns / 1e6 for stage, ns in stages.items()}, result.dropped)
+        self._monitor.published(frame, stages, result.dropped)
         # Drawing and sending a picture takes longer than all but the network: only if it is seen.
-        if self._annotated.get_subscription_count():
+        if self.draws and self._annotated.get_subscription_count():
             self._publish_annotated(frame, result.detections)
 
     def on_error(self, job: Job, error: Exception) -> None:

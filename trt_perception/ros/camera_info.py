@@ -131,7 +131,7 @@ def _calibration(content: Any) -> Calibration:
         raise CalibrationError('it holds no calibration')
     # What camera_calibration_parsers takes where nothing is said.
     model = content.get('distortion_model', 'plumb_bob')
-    if model not in MODELS:
+    if not isinstance(model, str) or model not in MODELS:
         raise CalibrationError(f'distortion_model {model!r} is not one of {", ".join(MODELS)}')
     camera = _matrix(content, 'camera_matrix', (9,))
     if camera[0] <= 0 or camera[4] <= 0 or camera[8] != 1:
@@ -170,7 +170,7 @@ def _number(name: str, value: Any) -> float:
     try:
         # As text too: to YAML 1.1 is 1e-05 no number, and yaml-cpp writes it so.
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise CalibrationError(f'{name} holds {value!r}, which is no number')

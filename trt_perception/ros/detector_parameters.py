@@ -11,6 +11,7 @@ from typing import Any
 
 from trt_perception.core import ModelSpec, Region, Selection
 from trt_perception.ros.parameters import MAX_IMAGE_PIXELS, Parameter, ParameterError
+from trt_perception.ros.policy_parameters import POLICY
 from trt_perception.runtime.engine import BACKENDS
 
 _ALL_CLASSES = '*'
@@ -32,7 +33,7 @@ DETECTOR = (
               choices=('gpu', 'dla0', 'dla1')),
     Parameter('devices', [''], 'Several, which share the work: gpu (or 0), gpu1 (or 1) for a second'
               ' GPU of the same kind, dla0, dla1. One that fails is taken out and the others carry'
-              ' on. Empty: what device says.'),
+              ' on. Empty: what device says.', numbers=True),
     Parameter('cameras', [''], 'Names of several cameras that share the model. Each has topics of'
               ' its own, front/image and front/detections for a camera named front, and parameters'
               ' of its own (docs/many_cameras.md). Empty: one camera, on image and detections.'),
@@ -40,7 +41,11 @@ DETECTOR = (
               ' many as cameras, and three at the most.', 0, 32),
     Parameter('fallback', True, 'Detect with something else, and say so, until the engine is built'
               ' and where there can be none: with an earlier engine of the model, else with ONNX'
-              ' Runtime. Without it the node waits for the engine it was asked for, and says so.'),
+              ' Runtime. Also while a device is lost: the GPU for a DLA, ONNX Runtime for the GPU.'
+              ' Without it the node waits for what it was asked for, and says so.'),
+    Parameter('watchdog', 10.0, 'Seconds that one inference may take until it is taken to hang: its'
+              ' image is given up and its device is out of use until it comes back. 0 waits for'
+              ' ever.', 0.0, 3600.0),
     Parameter('threads', 0, 'CPU threads of one inference; 0 takes one a core.', 0, 256),
     Parameter('stream_priority', 0, 'Of its work on the GPU beside that of others: 0 is the least,'
               ' -1 and so on are more urgent, as far as the GPU tells them apart.', -10, 0),
@@ -59,6 +64,13 @@ DETECTOR = (
               ' manager does it.'),
     Parameter('bond', False, "Keep a bond with Nav2's lifecycle manager while active, by which it"
               ' notices that the node has died. Needed where its bond_timeout is not 0.'),
+    Parameter('metrics_port', 0, 'Port on which Prometheus finds the figures of diagnostics, under'
+              ' /metrics (docs/health_metrics.md); each detector of a machine needs its own. 0:'
+              ' none, and no port is opened.', 0, 65535),
+    Parameter('metrics_address', '127.0.0.1', 'Address of this machine to serve them on. Any but a'
+              ' loopback address shows them to the network, without encryption or password.'),
+    Parameter('board', True, "Read the board's heat, clocks and power once a second, and tell them"
+              ' on diagnostics (docs/health.md).'),
     Parameter('score_threshold', _SELECTION.score_threshold, 'Lowest score published.', 0.0, 1.0,
               live=True),
     Parameter('nms_threshold', _SELECTION.iou_threshold, 'Boxes of one class that overlap more than'
@@ -72,13 +84,27 @@ DETECTOR = (
               ' height in its pixels. All 0: the whole image.', live=True),
     Parameter('max_rate', 0.0, 'Images looked at a second, at most; 0 is no limit.', 0.0, 1000.0,
               live=True),
+    Parameter('frozen_after', 5.0, 'Seconds of the same image, byte for byte, after which'
+              ' diagnostics warn that the camera is frozen. 0: never, as for a simulation without'
+              ' noise.', 0.0, 3600.0, live=True),
+    Parameter('latency_budget_ms', 20.0, 'Milliseconds from the stamp of an image to the publishing'
+              ' of its detections, above which diagnostics warn (docs/health.md). 0: any will do.',
+              0.0, 60000.0, live=True),
+    Parameter('rate_min_hz', 30.0, 'Images a second, received and published, below which'
+              ' diagnostics warn; max_rate, where that is lower. 0: any will do.', 0.0, 1000.0,
+              live=True),
+    Parameter('stage_budgets_ms', [''], 'Milliseconds that single stages may take, of age, queue,'
+              ' preprocess, infer, decode, publish: [infer=8, decode=2], for example.', live=True),
+    Parameter('budget_error_factor', 5.0, 'Diagnostics tell an error instead of a warning where a'
+              ' budget is broken so many times over.', 1.0, 1000.0, live=True),
+    *POLICY,
 )  # fmt: skip
 
 #: Those of the detector's own that each of several cameras has for itself, after its name and a
 #: dot. The detector's value is what it begins with.
 OF_A_CAMERA = (
     'score_threshold', 'nms_threshold', 'max_detections', 'classes', 'region_of_interest',
-    'max_rate',
+    'max_rate', 'latency_budget_ms', 'rate_min_hz', 'stage_budgets_ms',
 )  # fmt: skip
 PRIORITY = Parameter('priority', 1.0, 'Share of this camera where there is more to look at than can'
                      ' be: one of priority 2 is looked at twice as often as one of 1.', 0.01, 100.0,
@@ -94,7 +120,7 @@ def cameras_of(values: Mapping[str, Any]) -> list[str]:
         ParameterError: a name that cannot be part of a topic's, or one that is there twice.
     """
     names = [name for name in values['cameras'] if name]
-    taken = {p.name for p in DETECTOR} | {'inference'}  # the detector's own status
+    taken = {p.name for p in DETECTOR} | {'inference', 'board', 'policy'}  # its other statuses
     for number, name in enumerate(names):
         if not _CAMERA.fullmatch(name) or name in taken:
             raise ParameterError(
@@ -123,6 +149,16 @@ def devices_of(values: Mapping[str, Any]) -> list[str]:
             raise ParameterError(f'devices: {device!r} is there twice')
         known.append(name)
     return known
+
+
+def gpus_of(values: Mapping[str, Any]) -> list[int]:
+    """Numbers of the GPUs among `devices_of`, as CUDA counts them; a DLA's board has one, too.
+
+    Raises:
+        ParameterError: as there.
+    """
+    names = (device.removeprefix('gpu') for device in devices_of(values))
+    return sorted({0 if name.startswith('dla') else int(name or 0) for name in names})
 
 
 def camera_table(camera: str, values: Mapping[str, Any]) -> list[Parameter]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+STALE = DiagnosticStatus.STALE
 
 
 class Verdict(NamedTuple):
@@ -23,8 +24,26 @@ class Verdict(NamedTuple):
     message: str
 
 
+def status_msg(
+    name: str, verdict: Verdict, hardware_id: str, values: Mapping[str, object]
+) -> DiagnosticStatus:
+    """A verdict and what is beside it, as a message."""
+    return DiagnosticStatus(
+        level=verdict.level,
+        name=name,
+        message=verdict.message,
+        hardware_id=hardware_id,
+        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+    )
+
+
 class DiagnosticPublisher:
-    """Publishes one status of a node on ``/diagnostics``."""
+    """Publishes one status of a node on ``/diagnostics``.
+
+    Attributes:
+        name: of the status.
+        level: that was last told; None before the first.
+    """
 
     def __init__(self, node: Node, task: str) -> None:
         """Advertise.
@@ -33,19 +52,19 @@ class DiagnosticPublisher:
             task: the status is named ``<node>: <task>``, as diagnostic_updater does, with the
                 namespace, so that two cameras' are told apart.
         """
+        self.level: bytes | None = None
         self._node = node
-        self._name = f'{node.get_fully_qualified_name().lstrip("/")}: {task}'
+        self.name = f'{node.get_fully_qualified_name().lstrip("/")}: {task}'
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
 
     def publish(self, verdict: Verdict, hardware_id: str, values: Mapping[str, object]) -> None:
-        status = DiagnosticStatus(
-            level=verdict.level,
-            name=self._name,
-            message=verdict.message,
-            hardware_id=hardware_id,
-            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
-        )
-        message = DiagnosticArray(status=[status])
+        """Say how it goes.
+
+        Args:
+            hardware_id: what it is about, always the same: a device, a source, a camera's topic.
+        """
+        self.level = verdict.level
+        message = DiagnosticArray(status=[status_msg(self.name, verdict, hardware_id, values)])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
 

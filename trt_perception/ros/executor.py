@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rclpy.executors import (
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at what nobody wakes it up for.
 PERIOD = 0.25
-#: Callbacks that are still run after `GuardedExecutor.stop`, at most.
-_LAST = 100
+#: Callbacks that are still run after `GuardedExecutor.stop`, at most, and seconds in which they
+#: have to begin: a timer whose callback takes longer than its period is always ready.
+_LAST, _LAST_SECONDS = 100, 2.0
 
 
 class GuardedExecutor(Executor):
@@ -48,6 +50,7 @@ class GuardedExecutor(Executor):
         self._stopping = threading.Event()
         self._lock = threading.Lock()  # rclpy's shutdown takes away what its wake triggers
         self._finished = False
+        self._give_up: float | None = None
         self.failure: BaseException | None = None
 
     @property
@@ -57,6 +60,7 @@ class GuardedExecutor(Executor):
 
     def stop(self) -> None:
         """Make `over` true, from any thread."""
+        self._give_up = self._give_up or monotonic() + _LAST_SECONDS
         self._stopping.set()
         with self._lock:
             if not self._finished:
@@ -68,8 +72,11 @@ class GuardedExecutor(Executor):
 
     def finish(self) -> None:
         """Run what is ready still, wait for what runs, and let go of the nodes."""
+        give_up = self._give_up or monotonic() + _LAST_SECONDS
         for _ in range(_LAST):
-            if self.failure is not None or not self.context.ok() or not self._once(0.0, last=True):
+            if self.failure is not None or not self.context.ok() or monotonic() > give_up:
+                break
+            if not self._once(0.0, last=True):
                 break
         if self._pool is not None:
             self._pool.shutdown()
@@ -106,6 +113,7 @@ class GuardedExecutor(Executor):
             failure = task.exception() if task.done() else None
         except BaseException as error:
             task.set_exception(RuntimeError('ended'))  # else it would be looked at for ever
+            task.exception()  # and told once more at the end
             failure = error
         if failure is not None and self.failure is None:
             self.failure = failure

@@ -26,6 +26,12 @@ def profile_environment(profile: str = '') -> dict[str, str]:
     """
     if not profile and any(name in os.environ for name in VARIABLES):
         return {}
-    distro = os.environ.get('ROS_DISTRO', '')
-    names = VARIABLES[1:] if distro in _BEFORE_KILTED else VARIABLES[:1]
-    return dict.fromkeys(names if distro else VARIABLES, profile or str(default_profile()))
+    names = variables_for(os.environ.get('ROS_DISTRO', ''))
+    return dict.fromkeys(names, profile or str(default_profile()))
+
+
+def variables_for(distro: str) -> tuple[str, ...]:
+    """What a distribution's Fast DDS reads; both where the distribution is not known, ''."""
+    if not distro:
+        return VARIABLES
+    return VARIABLES[1:] if distro in _BEFORE_KILTED else VARIABLES[:1]

@@ -28,7 +28,7 @@ class GraphError(PerceptionError):
     """A graph file that cannot be used."""
 
 
-class _Loader(Loader):
+class StrictLoader(Loader):
     """Refuses what YAML lets pass: the first of two equal keys would be lost."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -55,7 +55,7 @@ def read_graph(path: Path) -> list[Wanted]:
     if not is_file(path):
         raise GraphError(f"config: '{path}' is not a file; give a graph of components in YAML")
     try:
-        return _graph(read_yaml(path, _Loader), path.absolute().parent)
+        return _graph(read_yaml(path, StrictLoader), path.absolute().parent)
     except YamlError as error:
         raise GraphError(f"'{path}' cannot be read: {error}") from None
     except GraphError as error:
@@ -130,7 +130,7 @@ def _namespace(value: Any) -> str:
 
 
 def _log_level(value: Any) -> int:
-    if value not in LOG_LEVELS:
+    if not isinstance(value, str) or value not in LOG_LEVELS:
         raise GraphError(f'{value!r} is not one of {", ".join(LOG_LEVELS)}')
     return LOG_LEVELS[value]
 
@@ -172,7 +172,9 @@ def _check_value(name: str, value: Any) -> None:
         if not kinds:
             raise GraphError(f'{name} is [], which has no type; leave it out')
         if len(kinds) > 1 or kinds.pop() not in _SCALARS:
-            raise GraphError(f'{name}: {value!r} is not a list of values of one type')
+            raise GraphError(
+                f"{name}: {value!r} is not a list of values of one type; texts are written '0'"
+            )
     elif type(value) not in _SCALARS:
         raise GraphError(f'{name} is {_kind(value)}; give a value or leave it out')
 

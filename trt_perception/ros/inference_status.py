@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from diagnostic_msgs.msg import DiagnosticArray
 
 _LEVELS = 'ok', 'warn', 'error', 'stale'
-_STAGE = re.compile(r'(.+) p(50|95) ms')
+_STAGE = re.compile(r'(.+) (p50|p95|p99|max) ms')
 
 
 def inference_status(message: DiagnosticArray) -> dict[str, Any] | None:
@@ -18,7 +18,8 @@ def inference_status(message: DiagnosticArray) -> dict[str, Any] | None:
 
     Returns:
         ``node``, ``level`` (ok, warn, error or stale) and ``message``; each value under its key,
-        counts as whole numbers; ``stages``, by name ``{'p50_ms': float, 'p95_ms': float}``.
+        counts as whole numbers; ``stages``, by name ``{'p50_ms': float}``, and
+        ``p95_ms``, ``p99_ms``, ``max_ms``.
     """
     for status in message.status:
         node, _, task = status.name.partition(': ')
@@ -29,7 +30,7 @@ def inference_status(message: DiagnosticArray) -> dict[str, Any] | None:
         stages: dict[str, dict[str, float]] = {}
         for item in status.values:
             if stage := _STAGE.fullmatch(item.key):
-                stages.setdefault(stage[1], {})[f'p{stage[2]}_ms'] = float(item.value)
+                stages.setdefault(stage[1], {})[f'{stage[2]}_ms'] = float(item.value)
             else:
                 values[item.key] = int(item.value) if item.value.isdecimal() else item.value
         return values | {'stages': stages}

@@ -88,7 +88,7 @@ def node(executable: Executable, given: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         ParameterError: a value that its parameter does not take, or a file that is not there.
     """
-    parameters: list[Any] = parameter_files(given['params_file'])
+    parameters: list[Any] = parameter_files(given, 'params_file')
     if values := parameter_values((*executable.table, SIM_TIME), given):
         parameters.append(values)
     topics = [topic.name for topic in executable.topics]
@@ -116,17 +116,17 @@ def process(given: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def parameter_files(given: str) -> list[str]:
-    """The file that is given, if one is.
+def parameter_files(given: Mapping[str, str], name: str) -> list[str]:
+    """The file that is given by this argument, if one is.
 
     Raises:
         ParameterError: it is not there.
     """
-    if not given:
+    if not given[name]:
         return []
-    file = user_path(given)
+    file = user_path(given[name])
     if not is_file(file):
-        raise ParameterError(f"params_file: '{file}' is not a file")
+        raise ParameterError(f"{name}: '{file}' is not a file")
     return [str(file)]
 
 

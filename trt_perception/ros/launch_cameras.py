@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from trt_perception.core.files import user_path
 from trt_perception.ros.camera_parameters import CAMERA
+from trt_perception.ros.detector_parameters import cameras_of
+from trt_perception.ros.graph import GraphError, StrictLoader
 from trt_perception.ros.launch_arguments import (
     NAMESPACE,
     PROCESS,
@@ -20,7 +22,7 @@ from trt_perception.ros.launch_arguments import (
     process,
 )
 from trt_perception.ros.parameters import ParameterError, did_you_mean
-from trt_perception.runtime.capture.secrets import without_passwords
+from trt_perception.runtime.capture.base import without_passwords
 from trt_perception.runtime.yaml_file import YamlError, read_yaml
 
 #: Parameters that are each camera's own.
@@ -86,14 +88,14 @@ def cameras_components(given: Mapping[str, str]) -> Components:
         for name, own in cameras.items()
     ]
     if given['model']:
-        detector = {'model': given['model'], 'cameras': list(cameras)}
+        detector = {'model': given['model'], 'cameras': cameras_of({'cameras': list(cameras)})}
         detector |= {k: v for k, v in common.items() if k == SIM_TIME.name}
         nodes.append(
             {
                 'plugin': 'trt_perception::DetectorNode',
                 'name': 'detector',
                 'namespace': namespace,
-                'parameters': [*parameter_files(given['detector_params_file']), detector],
+                'parameters': [*parameter_files(given, 'detector_params_file'), detector],
             }
         )
     return Components(nodes, process(given))
@@ -150,8 +152,8 @@ def _list(text: str) -> dict[str, Any]:
 def _file(text: str) -> dict[str, Any]:
     path = user_path(text)
     try:
-        content = read_yaml(path)
-    except YamlError as error:
+        content = read_yaml(path, StrictLoader)
+    except (GraphError, YamlError) as error:
         raise ParameterError(f"cameras: '{path}' cannot be read: {error}") from None
     if not isinstance(content, dict) or not content:
         raise ParameterError(f"cameras: '{path}' is not a list of name: source; {_CURE}")
@@ -164,6 +166,8 @@ def _camera(name: Any, value: Any) -> dict[str, Any]:
             f'cameras: {name!r} cannot be a name of topics; take letters, digits and _'
         )
     given = value if isinstance(value, dict) else {'source': value}
+    # A line with nothing after its colon says nothing.
+    given = {key: item for key, item in given.items() if item is not None}
     known = {p.name: p for p in CAMERA}
     for key in given:
         if key not in known:

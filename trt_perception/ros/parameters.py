@@ -33,6 +33,7 @@ class Parameter:
         low, high: range of a number.
         choices: the only values allowed, for a text.
         live: a change takes effect at once; else the next time the node is configured.
+        numbers: of texts, that a list of numbers is one, too: [0, 1] is ['0', '1'].
     """
 
     name: str
@@ -42,6 +43,7 @@ class Parameter:
     high: float | None = None
     choices: tuple[str, ...] = ()
     live: bool = False
+    numbers: bool = False
 
     @property
     def type_name(self) -> str:
@@ -62,10 +64,17 @@ class Parameter:
         """Check the part of a value that ROS does not check itself.
 
         Raises:
-            ParameterError: not one of the choices.
+            ParameterError: not one of the choices, or of another type where ROS takes any.
         """
+        if self.numbers and not _is_list_of(value, str) and not _is_list_of(value, int):
+            raise _wrong_type(self, value)
         if self.choices and value not in self.choices:
             raise ParameterError(f'{self.name}: {value!r} is not {self.constraint}')
+
+    def plain(self, value: Any) -> Any:
+        """A value that ROS gives, as its own type."""
+        value = _plain(value)
+        return [str(item) for item in value] if self.numbers else value
 
     def parse(self, text: str) -> Value:
         """A value from a launch argument, as the parameter's own type: 1 is a fine double.
@@ -84,13 +93,22 @@ class Parameter:
         self.check(value)
         return value
 
-    def descriptor(self) -> ParameterDescriptor:
+    def descriptor(self, fixed: bool = False) -> ParameterDescriptor:
+        """As others see it.
+
+        Args:
+            fixed: the value of the start is kept, and another one refused.
+        """
         from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
         effect = 'at once' if self.live else 'when the node is configured'
+        if fixed:
+            effect = 'when the node starts'
         descriptor = ParameterDescriptor(
             description=self.description,
             additional_constraints='; '.join(filter(None, [self.constraint, f'effect {effect}'])),
+            read_only=fixed,
+            dynamic_typing=self.numbers,
         )
         if self.low is not None and self.high is not None:
             if isinstance(self.default, float):
@@ -110,11 +128,14 @@ MAX_IMAGE_PIXELS = Parameter('max_image_pixels', MAX_PIXELS, 'Pixels of the larg
                              ' may hold 8 for each of them.', 1, 1 << 30)  # fmt: skip
 
 
-def declare(node: Node, table: Sequence[Parameter], *, more: bool = False) -> None:
+def declare(
+    node: Node, table: Sequence[Parameter], *, more: bool = False, fixed: bool = False
+) -> None:
     """Declare a table's parameters on a node, with what YAML and command line override.
 
     Args:
         more: other tables follow, and `tell_unknown` after them.
+        fixed: for a node that looks at them only once; a change would pass for one and be none.
 
     Raises:
         ParameterError: an override of the wrong type, out of range or not one of the choices.
@@ -128,7 +149,7 @@ def declare(node: Node, table: Sequence[Parameter], *, more: bool = False) -> No
         if given is None:  # what becomes of [] in a YAML file, for it has no type
             raise _wrong_type(parameter, [])
         try:
-            node.declare_parameter(name, parameter.default, parameter.descriptor())
+            node.declare_parameter(name, parameter.default, parameter.descriptor(fixed))
         except InvalidParameterTypeException:
             raise _wrong_type(parameter, given) from None
         except InvalidParameterValueException:
@@ -157,7 +178,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def values(node: Node, table: Sequence[Parameter]) -> dict[str, Any]:
     """The present values of a table's parameters."""
-    return {p.name: _plain(node.get_parameter(p.name).value) for p in table}
+    return {p.name: p.plain(node.get_parameter(p.name).value) for p in table}
 
 
 def changed(
@@ -172,9 +193,13 @@ def changed(
     result = dict(present)
     for parameter in proposed:
         if parameter.name in known:
-            known[parameter.name].check(parameter.value)
-            result[parameter.name] = _plain(parameter.value)
+            known[parameter.name].check(_plain(parameter.value))
+            result[parameter.name] = known[parameter.name].plain(parameter.value)
     return result
+
+
+def _is_list_of(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(type(item) is kind for item in value)
 
 
 def _bool(text: str) -> bool:

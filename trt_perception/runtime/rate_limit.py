@@ -33,3 +33,25 @@ class RateLimit:
             return False
         self._due = (self._due if now - self._due < period else now) + period
         return True
+
+
+class Thinning:
+    """Lets through a share of a stream's frames, evenly: of four frames the fourth, say."""
+
+    def __init__(self) -> None:
+        self._owed = 0.0
+
+    def passes(self, share: float) -> bool:
+        """Say whether a frame may pass.
+
+        Args:
+            share: 1 is all, 0 none. May change from call to call.
+        """
+        if share >= 1:
+            self._owed = 0.0
+            return True
+        self._owed += share
+        if self._owed < 1 - 1e-9:  # ten tenths are a little less than one
+            return False
+        self._owed -= 1
+        return True

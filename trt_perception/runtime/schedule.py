@@ -14,6 +14,9 @@ CREDIT = 8.0
 #: Demand over capacity from which on it is better to wait for a fresh frame than to take an old
 #: one: on average the next comes within half a service time.
 WAITS_ABOVE = 2.0
+#: Service times up to which a frame is fresh: with the look at it, it is done before two are over,
+#: and a tenth is left for threads to wake.
+FRESH = 0.9
 #: Of a new measurement of an interval or a service time in the mean.
 _NEWS = 0.1
 #: Mean intervals that one interval counts for, at most: a camera that comes back after an hour.
@@ -57,13 +60,13 @@ class Scheduler(Generic[T]):
     virtual time, which advances by one over its priority with each frame taken from it, and the
     one furthest behind goes first (stride scheduling: Waldspurger, 1995; start-time fair queueing:
     Goyal, 1996, which needs to know no speeds); the deadline decides between equals. Of cameras
-    that are about even the *fresh* frames are taken, those no older than a service time, and
-    beyond a demand of 2 an old one is left for a fresh one to come, for two service times after the
-    last arrival at most. Cameras that send evenly spaced, each in its turn, so have their frames
-    published less than two service times after they came. Where they send in bunches, or all at the
-    same moments, no order can keep shares, ages and the runners busy: then a camera that has fallen
-    behind by `CREDIT` frames goes first, with a frame that is older, though never older than its
-    camera's interval when it is taken.
+    that are about even the *fresh* frames are taken, those younger than `FRESH` says, and beyond
+    a demand of 2 an old one is left for a fresh one, if one is due within a service time, for two
+    service times after the last arrival at most. Cameras that send evenly spaced, each in its turn,
+    so have their frames published less than two service times after they came. Where they send in
+    bunches, or all at the same moments, no order can keep shares, ages and the runners busy: then a
+    camera that has fallen behind by `CREDIT` frames goes first, with a frame that is older, though
+    never older than its camera's interval when it is taken.
 
     Nobody starves: whoever waits is behind everybody else after at most ``CREDIT + 1`` frames of
     each other camera, by their priorities, and then goes first.
@@ -176,12 +179,12 @@ class Scheduler(Generic[T]):
         if first.tag <= self._virtual_time - CREDIT / first.weight:
             return first
         service = self.service_time
-        fresh = [slot for slot in waiting if now - slot.came <= service]
+        fresh = [slot for slot in waiting if now - slot.came <= FRESH * service]
         if fresh:
             return min(fresh, key=lambda slot: (slot.tag, _deadline(slot)))
-        if demand > WAITS_ABOVE and now < self._last_arrival + 2 * service:
-            return None
-        return first
+        due = min(slot.last + slot.interval for slot in self._cameras.values())
+        soon = due <= now + service and now < self._last_arrival + 2 * service
+        return None if demand > WAITS_ABOVE and soon else first
 
 
 def _deadline(slot: _Camera[T]) -> float:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from trt_perception.core import Frame, FrameError, Selection
 from trt_perception.core.errors import one_line
+from trt_perception.runtime.engine import EngineError
 from trt_perception.runtime.pipeline import AnyPipeline, Result
 from trt_perception.runtime.schedule import Scheduler
 
@@ -20,6 +21,14 @@ FAILURES = 5
 _NEWS = 0.2
 #: Of what a look at several is known to take, forgotten each time that it is not worth it.
 _FORGOTTEN = 0.002
+
+
+#: Seconds between two looks at what hangs, while its end is waited for.
+_PAUSE = 0.2
+
+
+class HungError(EngineError):
+    """An inference that does not come back."""
 
 
 class Job(NamedTuple):
@@ -84,11 +93,15 @@ class InferenceWorker:
             self._cameras.append(camera)
         return camera
 
-    def run_on(self, device: str, pipeline: AnyPipeline) -> None:
+    def run_on(self, device: str, pipeline: AnyPipeline, spare: bool = False) -> None:
         """Run on this pipeline from the next frame on, even one that waits already.
 
         The one that the device had is freed by a thread of its own, after its inferences under way
         and the frame that waits.
+
+        Args:
+            spare: there is something else to run where this fails with frame after frame, so that
+                it is taken out even while it is the only one.
         """
         with self._condition:
             late = self._closing
@@ -97,11 +110,14 @@ class InferenceWorker:
                 if place.replica is not None:
                     place.retired.append(place.replica)
                     self._scheduler.retire((device, id(place.replica)))
-                place.replica = _Replica(pipeline)
+                place.replica = _Replica(pipeline, spare)
                 self.lost = {name: why for name, why in self.lost.items() if name != device}
                 while place.threads < place.replica.lanes:
                     place.threads += 1
-                    thread = threading.Thread(target=self._run, args=(place,), name='inference')
+                    # A daemon: one that hangs does not keep the process from its end.
+                    thread = threading.Thread(
+                        target=self._run, args=(place,), name='inference', daemon=True
+                    )
                     self._threads.append(thread)
                     thread.start()
                 self._condition.notify_all()
@@ -116,10 +132,53 @@ class InferenceWorker:
         for camera in self._cameras:
             camera.pause()
 
-    def join(self) -> None:
-        """Wait, after `close`, until the pipelines are freed."""
-        for thread in self._threads:
-            thread.join()
+    def join(self, limit: float = 0.0) -> None:
+        """Wait, after `close`, until the pipelines are freed, those aside that `watch` gave up."""
+        while threads := [thread for thread in self._threads if thread.is_alive()]:
+            threads[0].join(_PAUSE)
+            self.watch(_PAUSE, limit)
+
+    def watch(self, seconds: float, limit: float) -> None:
+        """Take out what hangs; to be called again and again while there may be inferences.
+
+        A thread cannot be ended from outside. The frames of one that hangs are told to have failed,
+        another takes its place as soon as the device has a pipeline again, and if it ever comes
+        back it frees the pipeline that it was at.
+
+        Args:
+            seconds: to add to the age of what is under way: the pause between two calls. No clock
+                is asked, so that nothing seems to hang after the process itself was stopped.
+            limit: age from which on an inference hangs; 0 is no limit.
+        """
+        given_up: list[_Look] = []
+        left: list[_Waiting] = []
+        error = HungError(f'an inference has not come back for {limit:g} s')
+        with self._condition:
+            for device in self._devices.values() if limit else ():
+                for replica in device.replicas:
+                    for look in replica.looks:
+                        look.age += seconds
+                        if look.age < limit or look.given_up:
+                            continue
+                        look.given_up = True
+                        given_up.append(look)
+                        replica.give_up()
+                        device.threads -= 1
+                        self._threads.remove(look.thread)
+                        if device.replica is replica:
+                            self._take_out(device, replica, error)
+            if given_up and not self._has_pipeline():
+                left = self._withdraw_all()
+        for look in given_up:
+            for waiting, job in zip(look.taken, look.jobs, strict=True):
+                waiting.camera.report(waiting, job, error)
+        for waiting in left:
+            waiting.camera.listener.on_unserved(waiting.job)
+
+    def occupied(self, device: str) -> bool:
+        """Whether a pipeline that it ran before is not freed yet: it may be hanging."""
+        with self._condition:
+            return device in self._devices and bool(self._devices[device].retired)
 
     @property
     def waiting(self) -> int:
@@ -146,30 +205,33 @@ class InferenceWorker:
                     closing = self._closing
                     replica = device.replica
                     taken = [] if closing else self._take(replica)
-                    idle = [old for old in device.retired if not old.runs]
+                    idle = device.idle()
                     if taken or idle or closing:
                         break
                     free = replica is not None and replica.free
                     self._condition.wait(
                         self._scheduler.look_again(perf_counter()) if free else None
                     )
-                device.retired = [old for old in device.retired if old.runs]
                 if taken:
                     assert replica is not None
-                    replica.runs += 1
+                    look = _Look(taken)
+                    replica.looks.append(look)
+            given_up = False
             if taken:
                 assert replica is not None
-                self._process(device, replica, taken)
-            del taken  # a frame lives no longer than it is looked at
-            for old in idle:
-                old.close()
+                given_up = not self._process(device, replica, look)
+                del look  # a frame lives no longer than it is looked at
+            del taken
+            self._free(device, idle)
+            if given_up:
+                return
         with self._condition:
             device.threads -= 1
-            last = not device.threads
-        if last:
-            for left in (*device.retired, device.replica):
-                if left is not None:
-                    left.close()
+            if not device.threads and device.replica is not None:
+                device.retired.append(device.replica)
+                device.replica = None
+            idle = [] if device.threads else device.idle()
+        self._free(device, idle)
 
     def _take(self, replica: _Replica | None) -> list[_Waiting]:
         if replica is None or not replica.free:
@@ -177,32 +239,58 @@ class InferenceWorker:
         together = replica.worth_together(self._scheduler.waiting)
         return self._scheduler.take(perf_counter(), together)
 
-    def _process(self, device: _Device, replica: _Replica, taken: Sequence[_Waiting]) -> None:
-        started = perf_counter_ns()
-        jobs = [waiting.job._replace(started=started) for waiting in taken]
-        outcomes = replica.look([(w.job.frame, w.camera.selection) for w in taken])
-        seconds = (perf_counter_ns() - started) / 1e9
+    def _process(self, device: _Device, replica: _Replica, look: _Look) -> bool:
+        """Look, and tell what came of it; False if that was given up meanwhile."""
+        outcomes = replica.look([(w.job.frame, w.camera.selection) for w in look.taken])
+        seconds = (perf_counter_ns() - look.started) / 1e9
         with self._condition:
-            beside, replica.runs = replica.runs, replica.runs - 1
-            broken = replica.judge(outcomes, others=self._has_pipeline(beside_of=device))
-            if broken is None:
-                replica.learn(len(taken), seconds)
-                runner = device.name, id(replica)
-                self._scheduler.served(runner, seconds, len(taken), beside)
-            elif device.replica is replica:
-                self._take_out(device, replica, broken)
-            fates = [self._fate(*each) for each in zip(taken, outcomes, strict=True)]
-            # A device that comes back much later must not begin with what is old by then.
-            left = [] if self._has_pipeline() else self._withdraw_all()
-            if device.retired or 'again' in fates:
-                self._condition.notify_all()
-        for waiting, job, outcome, fate in zip(taken, jobs, outcomes, fates, strict=True):
+            beside = len(replica.looks)
+            replica.looks.remove(look)
+            if look.given_up:
+                idle = device.idle()
+            else:
+                fates, left = self._judge(device, replica, look, outcomes, seconds, beside)
+        if look.given_up:
+            self._free(device, idle)
+            return False
+        for waiting, job, outcome, fate in zip(look.taken, look.jobs, outcomes, fates, strict=True):
             if fate == 'overtaken':
                 waiting.camera.listener.on_dropped(job)
             elif fate == 'told':
                 waiting.camera.report(waiting, job, outcome)
         for waiting in left:
             waiting.camera.listener.on_unserved(waiting.job)
+        return True
+
+    def _free(self, device: _Device, idle: Sequence[_Replica]) -> None:
+        for old in idle:
+            old.close()
+        with self._condition:
+            device.retired = [old for old in device.retired if old not in idle]
+
+    def _judge(
+        self,
+        device: _Device,
+        replica: _Replica,
+        look: _Look,
+        outcomes: Sequence[Result | Exception],
+        seconds: float,
+        beside: int,
+    ) -> tuple[list[str], list[_Waiting]]:
+        """Learn from a look; what becomes of its frames, and those that nothing is left for."""
+        broken = replica.judge(outcomes, others=self._has_pipeline(beside_of=device))
+        if broken is None:
+            replica.learn(len(look.taken), seconds)
+            runner = device.name, id(replica)
+            self._scheduler.served(runner, seconds, len(look.taken), beside)
+        elif device.replica is replica:
+            self._take_out(device, replica, broken)
+        fates = [self._fate(*each) for each in zip(look.taken, outcomes, strict=True)]
+        # A device that comes back much later must not begin with what is old by then.
+        left = [] if self._has_pipeline() else self._withdraw_all()
+        if device.retired or 'again' in fates:
+            self._condition.notify_all()
+        return fates, left
 
     def _has_pipeline(self, beside_of: _Device | None = None) -> bool:
         devices = self._devices.values()
@@ -338,6 +426,23 @@ class _Waiting(NamedTuple):
     again: bool = False  # a device has failed with it
 
 
+class _Look:
+    """One inference under way.
+
+    Attributes:
+        age: seconds, as the watchdog counts them.
+        given_up: its frames are told of, and its thread is no longer counted.
+    """
+
+    def __init__(self, taken: Sequence[_Waiting]) -> None:
+        self.taken = taken
+        self.started = perf_counter_ns()
+        self.jobs = [waiting.job._replace(started=self.started) for waiting in taken]
+        self.thread = threading.current_thread()
+        self.age = 0.0
+        self.given_up = False
+
+
 class _Device:
     """Where pipelines run, one after the other, and how many threads there are for it."""
 
@@ -345,23 +450,37 @@ class _Device:
         self.name = name
         self.replica: _Replica | None = None
         self.retired: list[_Replica] = []
-        self.threads = 0
+        self.threads = 0  # without those that hang
+
+    @property
+    def replicas(self) -> list[_Replica]:
+        """The one that runs, if there is one, and those that come to their end."""
+        return [*self.retired, *([] if self.replica is None else [self.replica])]
+
+    def idle(self) -> list[_Replica]:
+        """The retired ones that can be freed, once: for who frees them."""
+        idle = [old for old in self.retired if not old.looks and not old.ended]
+        for old in idle:
+            old.ended = True
+        return idle
 
 
 class _Replica:
     """A pipeline and what is known of its speed."""
 
-    def __init__(self, pipeline: AnyPipeline) -> None:
+    def __init__(self, pipeline: AnyPipeline, spare: bool = False) -> None:
         self.pipeline = pipeline
+        self.spare = spare
         self.lanes = int(getattr(pipeline, 'lanes', 1))
         self.batch = int(getattr(pipeline, 'batch', 1))
-        self.runs = 0
+        self.looks: list[_Look] = []
+        self.ended = False
         self._failures = 0  # one after the other
         self._seconds: dict[int, float] = {}
 
     @property
     def free(self) -> bool:
-        return self.runs < self.lanes
+        return len(self.looks) < self.lanes
 
     def worth_together(self, waiting: int) -> int:
         """How many of so many frames to look at together.
@@ -384,7 +503,8 @@ class _Replica:
 
         It is out of use where nothing works any more, and where it fails with frame after frame
         while there are others: it would be free first each time, and take most of what they could
-        look at. What is wrong with a frame itself is not its fault.
+        look at. So it is where something else can be had instead. What is wrong with a frame itself
+        is not its fault.
         """
         for outcome in outcomes:
             if not isinstance(outcome, Exception):
@@ -393,7 +513,7 @@ class _Replica:
                 return outcome
             elif not isinstance(outcome, FrameError):
                 self._failures += 1
-                if self._failures >= FAILURES and others:
+                if self._failures >= FAILURES and (others or self.spare):
                     return outcome
         return None
 
@@ -410,6 +530,10 @@ class _Replica:
                 if getattr(error, 'sticky', False):
                     return [error] * len(wishes)
         return [self._one(frame, selection) for frame, selection in wishes]
+
+    def give_up(self) -> None:
+        """Let the end of the process not wait for the pipeline, where it could."""
+        getattr(self.pipeline, 'give_up', lambda: None)()
 
     def close(self) -> None:
         """Free the pipeline; one that fails in that, as after its device is lost, is let be."""

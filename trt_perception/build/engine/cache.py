@@ -7,13 +7,13 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trt_perception.build.engine import store
 from trt_perception.core import ModelSpec, PerceptionError
-from trt_perception.core.files import sha256, user_path
+from trt_perception.core.files import cache_folder, sha256, user_path
 from trt_perception.runtime.engine import EngineError
 from trt_perception.runtime.tensorrt.manifest import Manifest, manifest_path, read_manifest
 
@@ -21,13 +21,11 @@ from trt_perception.runtime.tensorrt.manifest import Manifest, manifest_path, re
 VARIABLE = 'TRT_PERCEPTION_ENGINES'
 
 
-def default_folder() -> Path:
+def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """The environment's folder, else one in the user's cache."""
-    if named := os.environ.get(VARIABLE):
+    if named := environment.get(VARIABLE):
         return user_path(named)
-    cache = os.environ.get('XDG_CACHE_HOME', '')
-    base = Path(cache) if os.path.isabs(cache) else user_path('~/.cache')
-    return base / 'trt_perception' / 'engines'
+    return cache_folder('engines', environment)
 
 
 def key_of(made_from: dict[str, Any]) -> str:

@@ -159,6 +159,7 @@ class Serving:
 
     Attributes:
         spec: of the model; all pipelines have its classes.
+        tensorrt: whether that is what runs it, or is to.
     """
 
     def __init__(self, wish: Wish, cache: EngineCache | None = None) -> None:
@@ -176,6 +177,7 @@ class Serving:
         self._ready: Offer | None = None
         self._closed = False
         choice = choose(wish)
+        self.tensorrt = choice.tensorrt
         if choice.tensorrt and not is_engine(wish.model):
             self.spec = self._begin(request_for(wish))
             return

@@ -141,6 +141,10 @@ def _check(arguments: argparse.Namespace) -> Plan:
         'backend': arguments.backend,
         'precision': arguments.precision,
         'fallback': False,
+        # It shows what the machine can do, and expects nothing; no picture is to be missing.
+        'latency_budget_ms': 0.0,
+        'rate_min_hz': 0.0,
+        'policy.enabled': False,
     }
     # An empty text says nothing.
     if arguments.topic:

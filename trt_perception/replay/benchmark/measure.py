@@ -18,7 +18,9 @@ import numpy as np
 from trt_perception.core import Frame, Selection
 from trt_perception.replay.benchmark.result import BenchmarkResult, CameraResult, merged, spread
 from trt_perception.runtime.engine import EngineError, EngineInfo
-from trt_perception.runtime.machine import Sensors, process_memory
+from trt_perception.runtime.machine import process_memory
+from trt_perception.runtime.sensors import Sensors
+from trt_perception.runtime.sensors.sensors import figures
 
 #: What a node publishes unless told otherwise.
 EVERYTHING = Selection()
@@ -195,7 +197,7 @@ def measure(
         run.start()
         while (passed := perf_counter() - begun) < seconds and not run.errors:
             on_step('measuring', passed / seconds)
-            for name, value in sensors.read().items():
+            for name, value in figures(sensors.read()).items():
                 samples[name].append(value)
             time.sleep(min(_TICK, max(seconds - passed, 0.0)))
     finally:

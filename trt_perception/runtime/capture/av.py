@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from trt_perception.core import Frame, FrameError
 from trt_perception.core.errors import one_line
 from trt_perception.core.frame import MAX_PIXELS
-from trt_perception.runtime.capture.base import CaptureError, Shot, Wish
+from trt_perception.runtime.capture.base import CaptureError, Shot, Wish, without_passwords
 from trt_perception.runtime.capture.edge import LiveEdge
-from trt_perception.runtime.capture.formats import FORMATS
-from trt_perception.runtime.capture.jpeg import to_jpeg
-from trt_perception.runtime.capture.secrets import without_passwords
+from trt_perception.runtime.capture.formats import FORMATS, LUMA_FROM_16
+from trt_perception.runtime.capture.jpeg import compressed_shot, to_jpeg
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 BEHIND = 500_000_000
 #: Seconds between two looks at a device that has no image yet.
 POLL = 0.003
+#: FFmpeg's AVCOL_RANGE_JPEG.
+_FULL = 2
 #: A stamp of the device's that is older, in nanoseconds, is of another clock.
 PLAUSIBLE = 10_000_000_000
 
@@ -105,7 +106,9 @@ class AvCapture:
         self._ready: deque[Shot] = deque()
         self._catching_up = self._at_end = False
         self._skipped = 0
-        self._started = 0
+        # As its table of contents says; one that was cut off holds fewer.
+        self._to_come = stream.frames if self._file else 0
+        self._started = self._due = 0
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         self._period = 1 / rate if rate else 0.0
         told = f'{codec.name}, {codec.width}x{codec.height}'
@@ -120,9 +123,11 @@ class AvCapture:
                 return None
             if packet.size == 0:
                 self._at_end = True  # the decoder may have images left
+                self._skipped += max(0, self._to_come)
             elif not self.recorded and self._passed_over(packet, monotonic_ns() - before):
                 self._skipped += 1
                 continue
+            self._to_come -= 1
             self._ready.extend(self._shots(packet))
         if not self._ready and self.recorded:
             stop.wait(self._period)  # the last one is shown as long as the others
@@ -181,10 +186,8 @@ class AvCapture:
         return damaged
 
     def _of_packet(self, packet: Packet[Any]) -> Shot:
-        codec = self._stream.codec_context
-        data = _bytes(packet)
-        develop = partial(Frame.from_compressed, data, max_pixels=self._wish.max_pixels)
-        return Shot(self._taken(packet.pts, packet), codec.width, codec.height, develop)
+        taken = self._taken(packet.pts, packet)
+        return compressed_shot(taken, _bytes(packet), self._wish.max_pixels)
 
     def _of_frame(self, frame: VideoFrame) -> Shot:
         develop = partial(_develop, frame, self._wish)
@@ -195,8 +198,11 @@ class AvCapture:
         if self.recorded:
             # Some raw streams carry no times.
             time = now - self._started if time is None else time
-            self._started = self._started or now - time
-            return self._started + time
+            # Of one that was put together from several the times begin anew.
+            if not self._started or self._started + time < self._due:
+                self._started = max(now, self._due) - time
+            self._due = self._started + time
+            return self._due
         if self._device and time is not None and 0 <= now - time < PLAUSIBLE:
             return time
         return self._edge.came(time, now)
@@ -241,7 +247,9 @@ def frame_of(image: VideoFrame, encoding: str, max_pixels: int = MAX_PIXELS) -> 
         FrameError: the encoding cannot hold an image of this size, or nothing is to.
     """
     wanted = FORMATS[encoding].ffmpeg
-    if image.format.name != wanted:
+    if encoding in LUMA_FROM_16 and image.color_range == _FULL:
+        image = image.reformat(format=wanted, dst_color_range='MPEG')
+    elif image.format.name != wanted:
         image = image.reformat(format=wanted)
     rows = [_bytes(plane) for plane in image.planes]
     step = image.planes[0].line_size

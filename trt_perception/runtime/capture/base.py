@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,3 +114,14 @@ class Capture(Protocol):
 
     def close(self) -> None:
         """Disconnect; open or not."""
+
+
+#: The name and password of an address. What stands behind a colon and is no port is a password,
+#: even if it should have been written otherwise.
+_USER = re.compile(r'(?<=://)(?:[^/\s"]*|[^/:@\s"]*:(?!\d*/)[^\s"]*)@')
+_SECRET = re.compile(r'(?i)\b([\w-]*(?:pass|pwd|-pw|secret|token)[\w-]*=)[^&\s"]+')
+
+
+def without_passwords(text: str) -> str:
+    """An address or a pipeline as it may be shown."""
+    return _SECRET.sub(r'\1***', _USER.sub('***@', text))

@@ -24,3 +24,5 @@ FORMATS = {
     'yuv422': Format('uyvy422', 'UYVY'),
     'yuv422_yuy2': Format('yuyv422', 'YUY2'),
 }
+#: Whoever reads these takes luma to be black at 16. A JPEG, and some a stream, has it at 0.
+LUMA_FROM_16 = ('nv12', 'nv21', 'yuv422', 'yuv422_yuy2')

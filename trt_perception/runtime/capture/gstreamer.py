@@ -11,18 +11,25 @@ from functools import partial
 from time import monotonic, monotonic_ns
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from trt_perception.core import Frame, FrameError
 from trt_perception.core.errors import one_line
-from trt_perception.runtime.capture.base import CaptureError, Shot, Wish
-from trt_perception.runtime.capture.formats import FORMATS
-from trt_perception.runtime.capture.secrets import without_passwords
+from trt_perception.runtime.capture.base import CaptureError, Shot, Wish, without_passwords
+from trt_perception.runtime.capture.formats import FORMATS, LUMA_FROM_16
+from trt_perception.runtime.capture.jpeg import compressed_shot
 
 #: Seconds after which a wait looks whether it is still wanted.
 SLICE = 0.1
 #: A stamp that is older, in nanoseconds, is not of this machine's clock.
 PLAUSIBLE = 60_000_000_000
+#: Seconds that an image without a rate is shown, as a single picture that is played again.
+STILL = 0.1
+#: From full range to luma of 16 to 235 and chroma of 16 to 240.
+_LUMA = np.round(16 + np.arange(256) * 219 / 255).astype(np.uint8)
+_CHROMA = np.round(128 + (np.arange(256) - 128) * 224 / 255).astype(np.uint8)
 
 
 class GStreamerCapture:
@@ -52,6 +59,7 @@ class GStreamerCapture:
         self._pipeline, self._sink = self._make()
         self._bus = self._pipeline.get_bus()
         self._arrived = self._pulled = self._told = 0
+        self._period = 0.0
         pad = self._sink.get_static_pad('sink')
         pad.add_probe(gst.PadProbeType.BUFFER, self._on_arrival)
         # A live source is taken as it comes; a recording is played at its own pace.
@@ -63,11 +71,14 @@ class GStreamerCapture:
         if self._first is None:
             return ''  # the end came first, as `read` will tell
         rate = self._first.rate
+        self._period = 1 / rate if rate else STILL
         told = f'{self._first.kind}, {self._first.width}x{self._first.height}'
         return f'{told}, {rate:.4g} Hz' if rate else told
 
     def read(self, stop: threading.Event) -> Shot | None:
         image, self._first = self._first or self._pull(stop), None
+        if image is None and self.recorded:
+            stop.wait(self._period)  # the last one is shown as long as the others
         return image and image.shot(self._wish.max_pixels)
 
     def skipped(self) -> int:
@@ -134,6 +145,8 @@ class GStreamerCapture:
             form.get_int('height')[1],
             '' if self._wish.compressed else self._wish.encoding,
             above / below if below else 0.0,
+            # As GStreamer writes it: range, matrix, transfer and primaries.
+            (form.get_string('colorimetry') or '').startswith('1:'),
             data,
         )
 
@@ -163,6 +176,7 @@ class _Image(NamedTuple):
     Attributes:
         encoding: '' for a JPEG.
         rate: as the pipeline states it; 0 where it does not.
+        full: black is 0, in luma too.
     """
 
     taken: int
@@ -170,6 +184,7 @@ class _Image(NamedTuple):
     height: int
     encoding: str
     rate: float
+    full: bool
     data: Any
 
     @property
@@ -177,20 +192,39 @@ class _Image(NamedTuple):
         return self.encoding or 'jpeg'
 
     def shot(self, max_pixels: int) -> Shot:
+        if not self.encoding:
+            return compressed_shot(self.taken, self.data, max_pixels)
         return Shot(self.taken, self.width, self.height, partial(_frame, self, max_pixels))
 
 
 def _frame(image: _Image, max_pixels: int) -> Frame:
-    if not image.encoding:
-        return Frame.from_compressed(image.data, max_pixels=max_pixels)
     rows = image.height * 3 // 2 if image.encoding in ('nv12', 'nv21') else image.height
     # Rows are padded as GStreamer does where nothing else is agreed on.
     step, rest = divmod(image.data.size, rows)
     if rest:
         raise FrameError('step', f'{image.data.size} bytes are no {rows} rows of equal length')
+    data = image.data
+    if image.full and image.encoding in LUMA_FROM_16:
+        data = _from_16(data, image.encoding, step * image.height)
     return Frame.checked(
-        image.data, image.width, image.height, image.encoding, step, max_pixels=max_pixels
+        data, image.width, image.height, image.encoding, step, max_pixels=max_pixels
     )
+
+
+def _from_16(data: NDArray[np.uint8], encoding: str, luma: int) -> NDArray[np.uint8]:
+    """The same picture with black at 16.
+
+    Args:
+        luma: bytes of the luma plane, where there is one.
+    """
+    result = np.empty_like(data)
+    first, second = (_LUMA, _CHROMA) if encoding != 'yuv422' else (_CHROMA, _LUMA)
+    parts = slice(luma), slice(luma, None)
+    if encoding.startswith('yuv'):
+        parts = slice(0, None, 2), slice(1, None, 2)
+    for part, table in zip(parts, (first, second), strict=True):
+        result[part] = cv2.LUT(data[part], table).reshape(-1)
+    return result
 
 
 class _Library(NamedTuple):

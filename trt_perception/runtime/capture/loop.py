@@ -10,8 +10,7 @@ from typing import Protocol
 
 from trt_perception.core import FrameError
 from trt_perception.core.errors import one_line
-from trt_perception.runtime.capture.base import Capture, CaptureError, Shot
-from trt_perception.runtime.capture.secrets import without_passwords
+from trt_perception.runtime.capture.base import Capture, CaptureError, Shot, without_passwords
 from trt_perception.runtime.frame_bus import Mailbox
 from trt_perception.runtime.rate_limit import RateLimit
 
@@ -38,7 +37,7 @@ class Listener(Protocol):
 
         Args:
             fate: ``dropped``: a newer one came first. ``skipped``: the source itself left them out,
-                damaged or to catch up. ``limited``: above the rate.
+                damaged, cut off or to catch up. ``limited``: above the rate.
         """
 
     def on_read(self) -> None:
@@ -79,32 +78,37 @@ class CaptureLoop:
         self._rate = rate
         self._rate_limit = RateLimit()
         self._longest_pause = longest_pause
+        self._pause = FIRST_PAUSE
         self._stop = threading.Event()
         self._telling = threading.Lock()
         self._box: Mailbox[Shot] = Mailbox()
-        self._reader = threading.Thread(target=self._read, name='capture')
-        self._sender = threading.Thread(target=self._send, name='camera')
+        # Never daemons, as they would be in a container, whose own threads are: the end of Python
+        # under one that is within FFmpeg is a crash.
+        self._reader = threading.Thread(target=self._read, name='capture', daemon=False)
+        self._sender = threading.Thread(target=self._send, name='camera', daemon=False)
         self._sender.start()
         self._reader.start()
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Stop; nothing is handed over and nobody is told anything once this returns.
 
         A stream that is waited for can only be left when it comes back, within its time-out: its
         thread does so by itself, and the process does not end before.
+
+        Returns:
+            Whether the source has been left.
         """
         with self._telling:
             self._stop.set()
         self._box.close()
         self._sender.join()
         self._reader.join(GRACE)
+        return not self._reader.is_alive()
 
     def _read(self) -> None:
-        pause = FIRST_PAUSE
         while not self._stop.is_set():
             try:
-                if self._run():
-                    pause = FIRST_PAUSE
+                self._run()
                 if self._repeat and self._capture.recorded:
                     continue
                 if self._capture.recorded:
@@ -118,41 +122,44 @@ class CaptureLoop:
                 error = CaptureError(f'{text} {without_passwords(one_line(failure))}')
             finally:
                 self._capture.close()
-            self._tell(self._listener.on_failed, error, 0.0 if error.final else pause)
+            self._tell(self._listener.on_failed, error, 0.0 if error.final else self._pause)
             if error.final:
                 return
-            self._stop.wait(pause)
-            pause = min(2 * pause, self._longest_pause)
+            self._stop.wait(self._pause)
+            self._pause = min(2 * self._pause, self._longest_pause)
 
-    def _run(self) -> bool:
-        """From opening to the end; whether any image came.
+    def _run(self) -> None:
+        """From opening to the end.
 
         Raises:
             CaptureError: it has come to none.
         """
         what = self._capture.open(self._stop)
         self._tell(self._listener.on_open, what)
-        number = 0
+        came = False
         while (shot := self._capture.read(self._stop)) is not None:
             self._stop.wait(max(0, shot.taken - monotonic_ns()) / 1e9)
             if self._stop.is_set():
                 break
-            number += 1
+            came, self._pause = True, FIRST_PAUSE
             self._offer(shot)
-        if not number and not self._stop.is_set():
+        self._tell_skipped()
+        if not came and not self._stop.is_set():
             raise CaptureError(
                 f"source '{self._capture.name}' holds no images", self._capture.recorded
             )
-        return number > 0
 
     def _offer(self, shot: Shot) -> None:
         self._listener.on_read()
-        if skipped := self._capture.skipped():
-            self._listener.on_passed('skipped', skipped)
+        self._tell_skipped()
         if not self._rate_limit.passes(perf_counter(), self._rate):
             self._listener.on_passed('limited', 1)
         elif self._box.put(shot) is not None:
             self._listener.on_passed('dropped', 1)
+
+    def _tell_skipped(self) -> None:
+        if skipped := self._capture.skipped():
+            self._tell(self._listener.on_passed, 'skipped', skipped)
 
     def _send(self) -> None:
         while (shot := self._box.get()) is not None:

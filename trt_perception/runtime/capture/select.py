@@ -11,12 +11,11 @@ from urllib.parse import urlsplit
 
 from trt_perception.core.files import user_path
 from trt_perception.runtime.capture.av import AvCapture
-from trt_perception.runtime.capture.base import Capture, CaptureError, Wish
+from trt_perception.runtime.capture.base import Capture, CaptureError, Wish, without_passwords
 from trt_perception.runtime.capture.formats import FORMATS
 from trt_perception.runtime.capture.gstreamer import GStreamerCapture
 from trt_perception.runtime.capture.pattern import PatternCapture
 from trt_perception.runtime.capture.pictures import PicturesCapture
-from trt_perception.runtime.capture.secrets import without_password
 from trt_perception.runtime.capture.v4l2 import v4l2_advice, v4l2_options
 
 SOURCES = (
@@ -71,7 +70,7 @@ def capture_of(wish: Wish) -> Capture:
 
 
 def _address(address: str, wish: Wish) -> Capture:
-    name = without_password(address)
+    name = without_passwords(address)
     try:
         parts = urlsplit(address)
         scheme, host, _ = parts.scheme, parts.hostname, parts.port

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trt_perception.core.errors import one_line
-from trt_perception.core.files import FileError, user_path, write_atomically
+from trt_perception.core.files import FileError, cache_folder, write_atomically
 from trt_perception.runtime.engine import EngineError
 
 _KERNELS = Path(__file__).parent / 'kernels'
@@ -61,11 +61,9 @@ class Compiled:
     kernels: Mapping[str, Resources]
 
 
-def default_folder() -> Path:
+def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Where compiled kernels are kept: in the user's cache."""
-    cache = os.environ.get('XDG_CACHE_HOME', '')
-    base = Path(cache) if os.path.isabs(cache) else user_path('~/.cache')
-    return base / 'trt_perception' / 'kernels'
+    return cache_folder('kernels', environment)
 
 
 def why_absent() -> str:
@@ -173,12 +171,29 @@ def _version() -> list[int]:
     return list(_call('nvrtcVersion'))
 
 
+def version() -> str:
+    """Of NVRTC.
+
+    Raises:
+        EngineError: it is absent or broken; the text says which, and the cure.
+    """
+    return '.'.join(map(str, _version()))
+
+
+def architectures() -> list[str]:
+    """Those that it can compile for, such as ``sm_87``.
+
+    Raises:
+        EngineError: see `version`.
+    """
+    return [f'sm_{number}' for number in _call('nvrtcGetSupportedArchs')]
+
+
 def _compile(name: str, source: str, headers: Mapping[str, str], arch: str) -> Compiled:
-    known = [f'sm_{number}' for number in _call('nvrtcGetSupportedArchs')]
+    known = architectures()
     if arch.rstrip('af') not in known:
-        version = '.'.join(map(str, _version()))
         raise EngineError(
-            f'NVRTC {version} makes no code for {arch} (it knows {", ".join(known)});'
+            f'NVRTC {version()} makes no code for {arch} (it knows {", ".join(known)});'
             ' install the nvidia-cuda-nvrtc and cuda-bindings of another CUDA release'
         )
     program = _call(

@@ -115,6 +115,10 @@ class CudaDevice:
                 return device + address - host
         return None
 
+    def give_up(self) -> None:
+        """It hangs: the end of the process does not wait for it, and the driver tidies up."""
+        _open.discard(self)
+
     def close(self) -> None:
         """Free everything. Safe to call twice; after an error of the GPU, too."""
         if self._closed:
@@ -208,6 +212,20 @@ class Scope:
 def _free(function: str, handle: Any) -> None:
     with suppress(PerceptionError):  # as above
         call(function, handle)
+
+
+def pci_bus_id(index: int) -> str:
+    """Where a GPU is plugged in, as ``0000:1b:00.0``.
+
+    Args:
+        index: as CUDA counts them.
+
+    Raises:
+        EngineError: no cuda-python, no driver, no such GPU.
+    """
+    call('cuInit', 0)
+    found = call('cuDeviceGetPCIBusId', 16, call('cuDeviceGet', index))
+    return str(found.partition(b'\0')[0].decode())
 
 
 def why_absent() -> str:

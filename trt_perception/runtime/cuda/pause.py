@@ -7,8 +7,10 @@ from time import perf_counter_ns, sleep
 
 #: Being woken takes about this long; the end is waited for awake.
 _AWAKE = 200_000
-#: By how much a longer frame lengthens the next pause.
+#: By how much a longer frame lengthens the next pause,
 _PATIENCE = 0.05
+#: and for how many times the pause it counts at the most: one that was held up says little.
+_LONGEST = 2.0
 
 
 class Pause:
@@ -21,6 +23,7 @@ class Pause:
 
     def __init__(self) -> None:
         self._shortest = 0.0
+        self._first = True
         self._begun = 0
 
     def begin(self) -> None:
@@ -38,8 +41,14 @@ class Pause:
             sleep(left / 1e9)
 
     def learn(self, took: float) -> None:
-        """A frame took so long on the GPU; shorter ones count at once, longer ones slowly."""
-        if took < self._shortest or not self._shortest:
+        """A frame took so long on the GPU; shorter ones count at once, longer ones slowly.
+
+        The first one says nothing: TensorRT-RTX compiles kernels meanwhile, for a second or two.
+        """
+        if self._first:
+            self._first = False
+        elif took < self._shortest or not self._shortest:
             self._shortest = took
         else:
-            self._shortest += _PATIENCE * (took - self._shortest)
+            longer = min(took, _LONGEST * self._shortest) - self._shortest
+            self._shortest += _PATIENCE * longer

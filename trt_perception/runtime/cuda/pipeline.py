@@ -159,6 +159,10 @@ class CudaPipeline:
             ticket.finish()
         self.many([(frame, Selection())] * self.batch)
 
+    def give_up(self) -> None:
+        """A call of it hangs, and the end of the process must not wait for that."""
+        self.device.give_up()
+
     def close(self) -> None:
         """Free all of it, in order. Safe to call twice."""
         self.device.close()

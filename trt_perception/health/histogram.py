@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long things take: histograms of constant memory, over a sliding window.
+
+The buckets are those of an HDR histogram (Gil Tene, hdrhistogram.org): linear within each power of
+two, so that the error is relative.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_UNIT = 1000  # nanoseconds
+_LINEAR = 6  # bits: so many buckets, 64, lie between a power of two and the next
+_BITS = 26  # of the longest duration that is told apart, in units: 67 s
+
+#: Of a percentile: no more than half a bucket, that is this share of it, or half a microsecond.
+RELATIVE_ERROR = 0.5 / (1 << _LINEAR)
+
+_BUCKETS = ((_BITS - _LINEAR - 1) << _LINEAR) + (2 << _LINEAR)
+_LONGEST = (1 << _BITS) - 1
+_ZEROS = bytes(4 * _BUCKETS)
+
+
+def _bucket(duration: int) -> int:
+    # Each frame comes here ten times: comparisons are faster than min and max.
+    units = duration // _UNIT
+    if units < 2 << _LINEAR:
+        return units
+    if units > _LONGEST:
+        units = _LONGEST
+    shift = units.bit_length() - _LINEAR - 1
+    return (shift << _LINEAR) + (units >> shift)
+
+
+def _middles() -> NDArray[np.float64]:
+    """Of each bucket, nanoseconds."""
+    bucket = np.arange(_BUCKETS)
+    shift = np.maximum((bucket >> _LINEAR) - 1, 0)
+    middles: NDArray[np.float64] = (bucket - (shift << _LINEAR) + 0.5) * (1 << shift) * _UNIT
+    return middles
+
+
+_MIDDLES = _middles()
+
+
+class Summary(NamedTuple):
+    """What a histogram holds; milliseconds.
+
+    Attributes:
+        number: of durations; not 0.
+        mean, max: exact.
+        p50, p95, p99: the smallest duration that no more than the other share exceeds (nearest
+            rank), to within `RELATIVE_ERROR`.
+    """
+
+    number: int
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+    max: float
+
+
+class _Slice:
+    """Durations of one part of the window."""
+
+    __slots__ = ('count', 'counts', 'longest', 'shortest', 'total')
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.counts = array('I', _ZEROS)
+        self.count = self.total = self.longest = 0
+        self.shortest = 1 << 63
+
+
+class SlidingHistogram:
+    """Durations of the last while, in constant memory. Not safe between threads.
+
+    The window is so many slices. Who owns it calls `turn` once a period; the oldest slice is
+    forgotten for a new one. A period without durations does not count: what was last seen stays.
+    """
+
+    def __init__(self, slices: int = 10) -> None:
+        self._slices = [_Slice() for _ in range(slices)]  # the oldest first
+        self._now = self._slices[-1]
+
+    def add(self, duration: int) -> None:
+        """Take one more.
+
+        Args:
+            duration: nanoseconds; below 0 is taken for 0, and above a minute all are one to the
+                percentiles.
+        """
+        now = self._now
+        if duration < 0:
+            duration = 0
+        now.counts[_bucket(duration)] += 1
+        now.count += 1
+        now.total += duration
+        if duration > now.longest:
+            now.longest = duration
+        if duration < now.shortest:
+            now.shortest = duration
+
+    def turn(self) -> None:
+        """Begin a new slice, unless this one is still empty."""
+        if self._now.count:
+            self._slices.append(self._slices.pop(0))
+            self._now = self._slices[-1]
+            self._now.clear()
+
+    def clear(self) -> None:
+        """Forget all."""
+        for part in self._slices:
+            part.clear()
+
+    @property
+    def count(self) -> int:
+        """How many durations there are."""
+        return sum(part.count for part in self._slices)
+
+    def above(self, duration: int) -> int:
+        """How many are longer than this, to within a bucket."""
+        return int(self._counts()[_bucket(duration) + 1 :].sum())
+
+    def summary(self) -> Summary | None:
+        """All that it tells; None while it is empty."""
+        parts = [part for part in self._slices if part.count]
+        if not parts:
+            return None
+        count = sum(part.count for part in parts)
+        ranks = np.ceil(np.array([0.5, 0.95, 0.99]) * count - 1e-9)
+        found = _MIDDLES[np.searchsorted(self._counts().cumsum(), ranks)]
+        longest = max(part.longest for part in parts)
+        p50, p95, p99 = np.clip(found, min(part.shortest for part in parts), longest) / 1e6
+        mean = sum(part.total for part in parts) / count
+        return Summary(count, mean / 1e6, float(p50), float(p95), float(p99), longest / 1e6)
+
+    def _counts(self) -> NDArray[np.int64]:
+        """Of each bucket."""
+        counts = [np.frombuffer(part.counts, np.uint32) for part in self._slices]
+        total: NDArray[np.int64] = np.array(counts).sum(axis=0, dtype=np.int64)
+        return total

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How well something goes, in one word."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Level(IntEnum):
+    """As in ``diagnostic_msgs/DiagnosticStatus``."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+    STALE = 3
