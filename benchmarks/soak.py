@@ -68,7 +68,6 @@ from trt_perception.ros.image_output import ImageOutput
 from trt_perception.ros.intra_process import Place, bus_of
 from trt_perception.runtime.machine import describe_machine, process_memory
 from trt_perception.runtime.malloc import few_arenas
-from trt_perception.runtime.pipeline import open_pipeline
 
 INSIDE, OUTSIDE = ('front', 'left', 'right'), ('dock', 'rear')
 #: What each of the samples may grow by in 100,000 frames, and how many frames it takes to tell.
@@ -360,12 +359,16 @@ class Operator:
         self._change('activate')
 
     def _replace_engine(self) -> None:
-        # As a `Backend` does when an engine has been built meanwhile.
-        detection = self._detector._detection
-        assert detection is not None
-        device = next(iter(detection.replicas.backends))
-        model = self._order.choice(self._models)
-        detection._worker.run_on(device, open_pipeline(model, threads=1))
+        # As the degradation policy does when the board is hot, on the same thread.
+        detection, executor = self._detector._detection, self._detector.executor
+        assert detection is not None and executor is not None
+        done = threading.Event()
+        task = executor.create_task(detection.lighter, self._order.randrange(len(self._models)))
+        task.add_done_callback(lambda _: done.set())
+        if not done.wait(_PATIENCE):
+            raise RuntimeError('the detector runs no task')
+        if lack := task.result():
+            raise RuntimeError(lack)
 
     def _view(self) -> None:
         camera = self._order.choice((*INSIDE, *OUTSIDE))
@@ -472,7 +475,10 @@ class Rig:
             signal_handler_options=SignalHandlerOptions.NO,
         )  # fmt: skip
         models = [write_model(folder / f'{n}.onnx', n) for n in (1, 2, 5)]
-        parameters = {'model': str(models[1]), 'threads': 1, 'cameras': [*INSIDE, *OUTSIDE]}
+        parameters = {
+            'model': str(models[1]), 'threads': 1, 'cameras': [*INSIDE, *OUTSIDE],
+            'policy.lighter_models': [str(models[0]), str(models[2])],
+        }  # fmt: skip
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         self._counted: dict[str, dict[str, int]] = {}
         operator = Node('operator', context=self._context)
