@@ -154,11 +154,12 @@ def test_a_bomb_is_refused_by_what_it_says_of_itself(picture: np.ndarray, kind: 
 
 def test_a_part_that_claims_gigabytes_gets_none() -> None:
     """OpenCV has memory for it before it looks how much there is."""
-    png = bytearray(stated_png(64, 64).tobytes())
-    at = png.index(b'IDAT') - 4
-    png[at : at + 4] = b'\xff\xff\xff\x00'
-    with pytest.raises(FrameError, match='ends before its end'):
-        Frame.from_compressed(np.frombuffer(bytes(png), np.uint8))
+    for part in (b'IDAT', b'IEND'):
+        png = bytearray(stated_png(64, 64).tobytes())
+        at = png.index(part) - 4
+        png[at : at + 4] = b'\x9c\x00\x00\x00'
+        with pytest.raises(FrameError, match='ends before its end'):
+            Frame.from_compressed(np.frombuffer(bytes(png), np.uint8))
 
 
 def test_limits_are_parameters_and_what_is_larger_is_rejected(world: World, two: Path) -> None:

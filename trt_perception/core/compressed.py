@@ -31,7 +31,7 @@ def compressed_size(data: NDArray[np.uint8]) -> tuple[int, int]:
     """
     head = data.data
     if bytes(head[:4]) == b'\x89PNG':
-        if len(head) < 24:
+        if len(head) < 24 or bytes(head[12:16]) != b'IHDR':
             raise FrameError('decode', f'PNG of {data.size} bytes does not state its size')
         return _number(head[16:20]), _number(head[20:24])
     at = 2
@@ -58,10 +58,10 @@ def check_chunks(png: NDArray[np.uint8]) -> None:
     """
     head, at = png.data, 8
     while at + 12 <= len(head):
-        length = _number(head[at : at + 4])
-        if bytes(head[at + 4 : at + 8]) == b'IEND':
+        kind, end = bytes(head[at + 4 : at + 8]), at + 12 + _number(head[at : at + 4])
+        if kind == b'IEND' and end <= len(head):
             return
-        at += 12 + length
+        at = end
     raise FrameError('truncated', f'PNG of {png.size} bytes ends before its end')
 
 
