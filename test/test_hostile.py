@@ -124,7 +124,7 @@ def test_yaml_says_what_is_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (b'&a [*a]', 'stands for more than 1000 values'),
         (b'[' + b'1,' * 2000 + b']', 'holds more than 1000 values'),
         (b'a: ' + b'x' * 30_000, 'more than 30000 bytes'),
-        (b'[' * 20_000, 'nested too deeply'),
+        (b'[' * 20_000, 'nested more than 50 deep'),
         (b'a: 2001-99-99', 'month must be in 1..12'),
     ):
         path.write_bytes(content)

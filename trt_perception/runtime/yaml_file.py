@@ -14,6 +14,8 @@ from trt_perception.core.errors import one_line
 #: Bytes of a file, and values in it once all its aliases are written out.
 LARGEST = 1 << 20
 MOST = 100_000
+#: Lists and maps within each other.
+DEEPEST = 50
 
 
 class YamlError(PerceptionError):
@@ -25,14 +27,19 @@ class Loader(yaml.SafeLoader):  # type: ignore[misc]
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
-        self._nodes = 0
+        self._nodes = self._depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """A value, unless there were too many before it."""
+        """A value, unless there were too many before it, or around it."""
         self._nodes += 1
         if self._nodes > MOST:
             raise YamlError(f'it holds more than {MOST} values')
-        return super().compose_node(parent, index)
+        if self._depth > DEEPEST:
+            raise YamlError(f'it is nested more than {DEEPEST} deep')
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def get_single_node(self) -> Any:
         """The document, looked at before anything is made of it."""
@@ -57,8 +64,6 @@ def read_yaml(path: Path, loader: type[Loader] = Loader) -> Any:
         raise YamlError(error.strerror or one_line(error)) from None
     except PerceptionError:
         raise
-    except RecursionError:
-        raise YamlError('it is nested too deeply') from None
     except Exception as error:  # a number or date that is none raises whatever reads it does
         raise YamlError(one_line(error)) from None
 
