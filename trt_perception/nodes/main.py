@@ -82,6 +82,10 @@ def begin(make_node: Callable[[], NodeT]) -> NodeT | None:
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
+    from trt_perception.runtime.malloc import few_arenas
+
+    few_arenas()
+
     def start() -> NodeT:
         rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
         return make_node()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from trt_perception.core import PerceptionError
+from trt_perception.core.frame import MAX_PIXELS
 
 if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterDescriptor
@@ -83,7 +84,7 @@ class Parameter:
         """
         try:
             value = _PARSE[self.type_name](text)
-        except (ValueError, TypeError, yaml.YAMLError):
+        except (ValueError, TypeError, RecursionError, yaml.YAMLError):
             raise _wrong_type(self, text) from None
         if self.low is not None and self.high is not None:
             assert isinstance(value, (int, float))
@@ -119,6 +120,12 @@ class Parameter:
                     IntegerRange(from_value=int(self.low), to_value=int(self.high))
                 ]
         return descriptor
+
+
+#: Of every node that takes images from outside.
+MAX_IMAGE_PIXELS = Parameter('max_image_pixels', MAX_PIXELS, 'Pixels of the largest image that is'
+                             ' taken; a larger one is refused before it is decoded. Of bytes it'
+                             ' may hold 8 for each of them.', 1, 1 << 30)  # fmt: skip
 
 
 def declare(
