@@ -132,10 +132,14 @@ class BagReader:
                 told = yaml.safe_load(stream)['rosbag2_bagfile_information']
             self._metadata = {
                 'files': [str(name) for name in told['relative_file_paths']],
-                'counts': {
-                    str(t['topic_metadata']['name']): int(t['message_count'])
+                'topics': [
+                    (
+                        str(t['topic_metadata']['name']),
+                        str(t['topic_metadata']['type']),
+                        int(t['message_count']),
+                    )
                     for t in told['topics_with_message_count']
-                },
+                ],
                 'format': str(told.get('compression_format') or ''),
             }
         except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, ValueError) as error:
@@ -159,9 +163,14 @@ class BagReader:
                 times += _look_into(file, unpacked, found.topics, note)
         if times:
             found.start, found.end = min(times), max(times)
-        for name, count in self._metadata.get('counts', {}).items():
-            topic = found.topics.setdefault(name, Topic())
-            topic.count = max(topic.count, count)
+        told: dict[str, Topic] = {}
+        for name, kind, count in self._metadata.get('topics', []):
+            topic = told.setdefault(name, Topic())
+            topic.kinds.add(kind)
+            topic.count += count
+        for name, topic in told.items():
+            there = found.topics.setdefault(name, topic)
+            there.count = max(there.count, topic.count)
         return found
 
     def messages(
