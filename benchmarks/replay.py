@@ -118,13 +118,13 @@ def throughput(bag: Path, model: Path, frames: int, rounds: int, backend: str) -
         def saturated(count: int) -> float:
             begun = time.perf_counter()
             messages = itertools.islice(itertools.cycle(kept), count)
-            number = sum(1 for _ in look_at(messages, pipeline, Selection()))
+            number = sum(1 for _ in look_at(messages, pipeline, {TOPIC: Selection()}))
             return number / (time.perf_counter() - begun)
 
         def replayed(count: int) -> float:
             names = list(pipeline.spec.class_names)
             with ResultWriter(Path(folder, 'out'), {TOPIC: '/detections'}, names) as writer:
-                done = replay(reader, {TOPIC: count}, pipeline, Selection(), writer, count)
+                done = replay(reader, {TOPIC: count}, pipeline, {TOPIC: Selection()}, writer, count)
                 assert done.looked_at == count
                 return count / done.seconds
 

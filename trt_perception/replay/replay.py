@@ -148,7 +148,7 @@ def replay(
     bag: BagReader,
     counts: Mapping[str, int],
     pipeline: AnyPipeline,
-    selection: Selection,
+    selections: Mapping[str, Selection],
     writer: ResultWriter,
     limit: int | None = None,
     on_frame: Callable[[], None] = lambda: None,
@@ -157,6 +157,7 @@ def replay(
 
     Args:
         counts: the topics to take, and how many images the bag says each has.
+        selections: what is wanted of the images of each topic.
         limit: take only so many images, the first.
         on_frame: called after each; what it raises ends the replay.
 
@@ -172,7 +173,7 @@ def replay(
 
     begun = perf_counter()
     messages = bag.messages(counts, note)
-    looks = look_at(islice(messages, limit), pipeline, selection)
+    looks = look_at(islice(messages, limit), pipeline, selections)
     with ThreadPoolExecutor(1, 'hash') as pool, closing(looks):
         hashing = Hashing(bag)
         files = pool.submit(hashing.run)
