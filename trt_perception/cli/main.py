@@ -21,6 +21,7 @@ COMMANDS = (
     'bag',
     'benchmark',
     'build',
+    'compare',
     'demo',
     'doctor',
     'engines',

@@ -13,15 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trt_perception.cli.arguments import share, whole
+from trt_perception.cli.baseline import Baseline
+from trt_perception.cli.comparing import CHANGED, add_limits, add_matching
 from trt_perception.cli.opening import add_backend, find_engine
 from trt_perception.cli.progress import counted, interruptible
 
 if TYPE_CHECKING:
     from trt_perception.replay.bag_reader import BagReader, Contents
+    from trt_perception.replay.result import ReplayResult
     from trt_perception.runtime.pipeline import AnyPipeline
 
 #: Images that a GPU works on at a time: it is full with them.
 LANES = 3
+#: The page, in the folder of the results.
+PAGE = 'report.html'
 
 _DESCRIPTION = """\
 Run a detector over every image of a rosbag2, as a robot would but without leaving one out, as fast
@@ -30,9 +35,12 @@ as the machine allows, and keep what it found:
   OUT/detections.mcap   Detection2DArray with the images' headers, for Foxglove and ros2 bag play
   OUT/replay.json       what ran on what, and how it went: counts, classes, times, hashes
   OUT/frames.npy        the times of each frame
+  OUT/report.html       a page for people: pictures, times, detections over time
 
   trt-perception replay drive/ --model yolov8n.onnx -o before
   trt-perception replay drive.mcap --model yolov8n_int8.onnx --topics /front/image_raw -o after
+
+  trt-perception replay drive/ --model yolov8n_int8.onnx --baseline before --max-lost 1%
 
 The same bag, model and machine give the same detections, byte for byte. A bag that was cut off, or
 has lost its metadata.yaml, is read as far as it can be; what is missing is told. docs/replay.md
@@ -46,6 +54,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         'replay',
         help='run a detector over the images of a bag',
         description=_DESCRIPTION,
+        epilog=f'Exit code {CHANGED}: more changed since the baseline than the limits allow.',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
@@ -109,6 +118,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar='N',
         help='at most so many of one image, the best by score (default: 300)',
     )
+    add(
+        '--baseline',
+        type=Path,
+        metavar='PATH',
+        help='an earlier replay (folder), or COCO labels, to compare with as the command compare'
+        ' does; writes OUT/comparison.html and .json',
+    )
+    add(
+        '--update-baseline',
+        action='store_true',
+        help='after comparing, let this replay be the baseline; limits do not fail then',
+    )
     add('--limit', type=whole(1, 10**9), metavar='N', help='take only the first N images')
     add(
         '--json',
@@ -116,10 +137,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar='FILE',
         help='write replay.json to a file, too; - prints it instead of the table',
     )
+    add_matching(parser)
+    add_limits(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Replay and report.
+
+    Returns:
+        The exit code: 0, or `CHANGED`.
 
     Raises:
         PerceptionError: a file is missing or wrong, or nothing in the bag can be used.
@@ -127,11 +153,17 @@ def run(arguments: argparse.Namespace) -> int:
     from trt_perception.core import PerceptionError, Selection
     from trt_perception.core.files import check_writable, write_atomically
     from trt_perception.replay.replay import detection_topics, replay
-    from trt_perception.replay.result import SUMMARY, ResultWriter, check_replaceable
+    from trt_perception.replay.result import (
+        SUMMARY,
+        ResultWriter,
+        check_replaceable,
+        open_result,
+    )
 
     if arguments.json not in ('', '-'):
         check_writable(Path(arguments.json))
     check_replaceable(arguments.output)
+    baseline = Baseline(arguments)
     bag, counts = _open_bag(arguments)
     pipeline, engine, reason = _open_pipeline(arguments)
     selection = Selection(
@@ -166,13 +198,18 @@ def run(arguments: argparse.Namespace) -> int:
         summary['bag']['files'] = account.files
         writer.finish(summary)
         written = (writer.folder / SUMMARY).read_text(encoding='utf-8')
+        result = open_result(writer.folder)
+        _write_page(result)
+        comparison = baseline.compare(result)
+    baseline.update(arguments.output)
     if arguments.json == '-':
         print(written, end='')
-        return 0
-    _print(arguments.output, json.loads(written))
+    else:
+        _print(arguments.output, json.loads(written))
+        baseline.print(comparison)
     if arguments.json:
         write_atomically(Path(arguments.json), written)
-    return 0
+    return baseline.code(comparison)
 
 
 def _open_bag(arguments: argparse.Namespace) -> tuple[BagReader, dict[str, int]]:
@@ -224,6 +261,15 @@ def _open_pipeline(arguments: argparse.Namespace) -> tuple[AnyPipeline, Path | N
         lanes=LANES,
     )
     return pipeline, engine, reason
+
+
+def _write_page(result: ReplayResult) -> None:
+    from trt_perception.build.report.replay import ReplayPage
+    from trt_perception.core.files import write_atomically
+    from trt_perception.replay.images import find_images
+
+    page = ReplayPage(result)
+    write_atomically(result.path / PAGE, page.to_html(*find_images(result.summary, page.wanted)))
 
 
 def _described(

@@ -190,6 +190,18 @@ class BagReader:
                     if whole is not None:
                         yield whole
 
+    def at(self, wanted: Collection[tuple[str, int]]) -> Iterator[Message]:
+        """The messages that came on a topic at a time, nanoseconds; by the files' indices.
+
+        What is not there, or lies in a file without an index, is left out.
+        """
+        for file in self.files:
+            with self._unpacked(file, lambda error: None) as unpacked:
+                for message in _at(unpacked, wanted):
+                    whole = _decompressed(message, lambda error: None)
+                    if whole is not None:
+                        yield whole
+
     @contextmanager
     def _unpacked(self, file: Path, on_damage: Damage) -> Iterator[Path]:
         """The file, or where it was unpacked to meanwhile."""
@@ -278,6 +290,17 @@ def _messages(
             yield message
     if last >= 0 and not told:
         on_damage(BagError(f"file '{file.name}' is damaged: {why}"))
+
+
+def _at(unpacked: Path, wanted: Collection[tuple[str, int]]) -> Iterator[Message]:
+    from rosbags.rosbag2 import Reader
+
+    with suppress(Exception), Reader(unpacked) as reader:
+        for topic, time in wanted:
+            connections = [c for c in reader.connections if c.topic == topic]
+            if connections and reader.start_time <= time < reader.end_time:
+                for connection, at, data in reader.messages(connections, time, time + 1):
+                    yield Message(connection.topic, connection.msgtype, at, data)
 
 
 def _salvaged(file: Path, unpacked: Path, on_damage: Damage) -> Iterator[Message]:
