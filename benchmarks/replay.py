@@ -100,7 +100,7 @@ def throughput(bag: Path, model: Path, frames: int, rounds: int, backend: str) -
     """Replays and the saturated pipeline, one after the other, in this process."""
     from trt_perception.build.engine.serving import Wish
     from trt_perception.cli.opening import open_watched
-    from trt_perception.cli.replay import LANES
+    from trt_perception.cli.replaying import LANES
     from trt_perception.core import Selection
     from trt_perception.replay.bag_reader import BagReader
     from trt_perception.replay.looking import look_at

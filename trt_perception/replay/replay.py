@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -18,10 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_perception.core import FrameError, Selection, Stamp
+from trt_perception.core.files import sha256
 from trt_perception.replay.bag_reader import METADATA, BagError, BagReader
 from trt_perception.replay.looking import Look, look_at
-from trt_perception.replay.result import STAGES, ResultWriter, SeenFrame
+from trt_perception.replay.result import ResultWriter, SeenFrame, stages_of
+from trt_perception.runtime.machine import describe_machine, process_memory
 from trt_perception.runtime.pipeline import AnyPipeline
+from trt_perception.runtime.versions import versions
 
 
 @dataclass
@@ -181,7 +185,7 @@ def replay(
             for look in looks:
                 account.cameras[look.topic].count(look, pipeline.spec.class_name)
                 if not isinstance(look.detections, FrameError):
-                    writer.add(_seen(look))
+                    writer.add(seen_frame(look))
                 on_frame()
             account.seconds = perf_counter() - begun
             account.files = files.result()
@@ -197,7 +201,29 @@ def replay(
     return account
 
 
-def _seen(look: Look) -> SeenFrame:
+def describe(bag: BagReader, account: Account, model: Path, engine: Path | None) -> dict[str, Any]:
+    """What ran on what, for JSON.
+
+    Raises:
+        FileError: the model or the engine is gone.
+    """
+
+    def file(path: Path | None) -> dict[str, str] | None:
+        return None if path is None else {'path': str(path.absolute()), 'sha256': sha256(path)}
+
+    return {
+        'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        'bag': {'path': str(bag.path.absolute()), 'files': account.files},
+        'model': file(model),
+        'engine': file(engine),
+        'machine': describe_machine(),
+        'versions': versions(),
+        'memory_bytes': process_memory(),
+    }
+
+
+def seen_frame(look: Look) -> SeenFrame:
+    """An image that has detections, for the folder of a replay."""
     frame, found = look.frame, look.detections
     assert frame is not None and not isinstance(found, FrameError)
     return SeenFrame(
@@ -250,7 +276,7 @@ def spreads(rows: NDArray[Any]) -> dict[str, dict[str, float]]:
                 strict=True,
             )
         )
-        for stage in STAGES
+        for stage in stages_of(rows)
     }
 
 

@@ -15,14 +15,29 @@ from numpy.typing import NDArray
 
 from trt_perception.build.report import page, pictures, script, strip, timeline
 from trt_perception.core import Frame
+from trt_perception.core.files import write_atomically
 from trt_perception.replay.bag_reader import METADATA
-from trt_perception.replay.images import Wanted
-from trt_perception.replay.result import STAGES, ReplayResult, SeenFrame
+from trt_perception.replay.images import Wanted, find_images
+from trt_perception.replay.result import ReplayResult, SeenFrame, stages_of
 
 #: Frames of the strip: those with the most objects, each of another part of the recording, and the
 #: slowest ones.
 _BUSY, _SLOW = 8, 4
 _SHOWN = 8
+
+
+#: The page, in the folder of a replay.
+PAGE = 'report.html'
+
+
+def write_page(result: ReplayResult) -> None:
+    """Write the page of a replay beside its results.
+
+    Raises:
+        PerceptionError: they are broken, or it cannot be written.
+    """
+    page = ReplayPage(result)
+    write_atomically(result.path / PAGE, page.to_html(*find_images(result.summary, page.wanted)))
 
 
 class ReplayPage:
@@ -266,7 +281,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
 def _stages(rows: NDArray[Any]) -> str:
     longest = float(np.percentile(rows['total'], 50)) or 1.0
     lines = []
-    for stage in STAGES:
+    for stage in stages_of(rows):
         figures = np.percentile(rows[stage], (50, 95, 99, 100)).tolist()
         lines.append([stage, page.meter(figures[0] / longest), *(f'{ms:.2f}' for ms in figures)])
     headings: Sequence[str] = ('stage', '', 'median', 'p95', 'p99', 'most')
