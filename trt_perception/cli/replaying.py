@@ -125,7 +125,12 @@ def replayed(
         PerceptionError: the model cannot be run as asked for, or no image can be used.
     """
     from trt_perception.core import PerceptionError
-    from trt_perception.replay.replay import describe, detection_topics, replay
+    from trt_perception.replay.replay import (
+        describe,
+        describe_selection,
+        detection_topics,
+        replay,
+    )
     from trt_perception.replay.result import ResultWriter, check_replaceable
 
     check_replaceable(output)
@@ -151,23 +156,11 @@ def replayed(
                     **dataclasses.asdict(pipeline.info),
                     'chosen': reason,
                     'spec': spec.to_dict(),
-                    'selection': told(task.values, threshold),
+                    'selection': describe_selection(task.values, threshold),
                     **account.to_dict(writer.times(), found),
                 }
             )
             yield writer
-
-
-def told(values: Mapping[str, Any], threshold: float) -> dict[str, Any]:
-    """What was asked for, for ``replay.json``.
-
-    Args:
-        values: of the detector's parameters.
-        threshold: the lowest score of any camera.
-    """
-    names = {'iou_threshold': 'nms_threshold'}
-    kept = ('iou_threshold', 'max_detections', 'classes', 'region_of_interest')
-    return {'score_threshold': threshold, **{k: values[names.get(k, k)] for k in kept}}
 
 
 def _open(values: Mapping[str, Any]) -> tuple[Path, Path | None, Offer]:

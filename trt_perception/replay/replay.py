@@ -222,6 +222,20 @@ def describe(bag: BagReader, account: Account, model: Path, engine: Path | None)
     }
 
 
+def describe_selection(values: Mapping[str, Any], threshold: float) -> dict[str, Any]:
+    """What was asked for, for JSON.
+
+    Args:
+        values: of the detector's parameters.
+        threshold: the lowest score of any camera.
+    """
+    return {
+        'score_threshold': threshold,
+        'iou_threshold': values['nms_threshold'],
+        **{name: values[name] for name in ('max_detections', 'classes', 'region_of_interest')},
+    }
+
+
 def seen_frame(look: Look) -> SeenFrame:
     """An image that has detections, for the folder of a replay."""
     frame, found = look.frame, look.detections
