@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trt_perception.build.engine.serving import Offer
     from trt_perception.core import ModelSpec, Selection
-    from trt_perception.replay.bag_reader import BagReader, Contents
+    from trt_perception.replay.bag_reader import BagReader
     from trt_perception.replay.result import ResultWriter
 
 #: Images that a GPU works on at a time: it is full with them.
@@ -32,12 +32,14 @@ class Task:
     Attributes:
         counts: the topics to take, and how many images the bag says each has.
         cameras: which of the detector's cameras each of them is, as `cameras_of_topics` has it.
-        values: of the detector's parameters.
+        given: the detector's parameters, those that do not have their defaults.
+        values: all of them.
     """
 
     bag: BagReader
     counts: Mapping[str, int]
     cameras: Mapping[str, str]
+    given: Mapping[str, Any]
     values: Mapping[str, Any]
 
     def selections(self, spec: ModelSpec) -> dict[str, Selection]:
@@ -86,8 +88,8 @@ def plan(
         raise ParameterError('model: is empty; give an ONNX file, or an engine')
     bag = BagReader(path)
     contents = bag.contents()
-    for text in notes(bag, contents):
-        tell(text)
+    for text in [*contents.notes, *contents.damage]:
+        tell(f"bag '{bag.path}': {text}")
     counts, named = image_topics(contents), named_topics(topics)
     try:
         chosen = choose_topics(counts, list(named))
@@ -101,12 +103,7 @@ def plan(
             tell(
                 f'left out: {name}, which is of none of the cameras {", ".join(values["cameras"])}'
             )
-    return Task(bag, {name: counts[name] for name in cameras}, cameras, values)
-
-
-def notes(bag: BagReader, contents: Contents) -> list[str]:
-    """What is wrong with a bag, a line each."""
-    return [f"bag '{bag.path}': {text}" for text in [*contents.notes, *contents.damage]]
+    return Task(bag, {name: counts[name] for name in cameras}, cameras, given, values)
 
 
 @contextlib.contextmanager

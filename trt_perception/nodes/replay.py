@@ -4,27 +4,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import replace
 from time import monotonic, monotonic_ns, perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.srv import GetParameters
-from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 from rosgraph_msgs.msg import Clock as ClockMsg
 from vision_msgs.msg import LabelInfo
 
 from trt_perception.build.report.replay import write_page
-from trt_perception.cli.replaying import notes
-from trt_perception.core import Detections, Frame, FrameError, PerceptionError, Sighting, Stamp
+from trt_perception.core import Detections, FrameError, PerceptionError, Sighting, Stamp
 from trt_perception.core.files import user_path
 from trt_perception.health.statistics import FrameCounts
 from trt_perception.replay.bag_reader import BagError, BagReader
@@ -53,8 +50,11 @@ from trt_perception.ros.parameters import ParameterError
 from trt_perception.ros.recording_parameters import REPLAY
 from trt_perception.runtime.capture.jpeg import compressed_size
 
+if TYPE_CHECKING:
+    from rclpy.client import Client
+
 #: Seconds between two ticks of /clock, and of the clock before the first image.
-TICK, LEAD = 0.01, 1.0
+TICK, LEAD = 0.02, 1.0
 #: Seconds between two looks at what has come back.
 LOOK = 0.2
 #: Seconds that the detector gets for what is under way when all is played.
@@ -99,8 +99,8 @@ class ReplayNode(Node):
         check_replaceable(self._folder)
         self._bag = BagReader(user_path(values['bag']))
         contents = self._bag.contents()
-        for text in notes(self._bag, contents):
-            self.get_logger().warning(text)
+        for text in [*contents.notes, *contents.damage]:
+            self.get_logger().warning(f'{self._bag.path}: {text}')
         counts, named = image_topics(contents), named_topics([t for t in values['topics'] if t])
         try:
             topics = choose_topics(counts, list(named))
@@ -148,12 +148,9 @@ class ReplayNode(Node):
         self._clock_output = self.create_publisher(ClockMsg, '/clock', 10)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 100)
         self.create_subscription(LabelInfo, 'label_info', self._on_labels, LATCHED)
-        group = ReentrantCallbackGroup()
-        self._ask = self.create_client(
-            GetParameters, f'{self._detector}/get_parameters', callback_group=group
+        self._ask: Client[Any, Any] = self.create_client(
+            GetParameters, f'{self._detector}/get_parameters'
         )
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(TICK, self._tick, clock=steady, callback_group=group)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name='replay')
         self._thread.start()
@@ -267,17 +264,18 @@ class ReplayNode(Node):
         Raises:
             PerceptionError: the bag cannot be read, or the results not written.
         """
-        asked = self._parameters()
+        asked = self._ask_detector()
         labels = self._labels
         assert labels is not None
         found = detection_topics(self._cameras)
         names = [c.class_name for c in sorted(labels.class_map, key=lambda c: c.class_id)]
         with (
             ResultWriter(self._folder, found, names, labels.threshold) as writer,
-            ThreadPoolExecutor(1, 'play') as pool,
+            ThreadPoolExecutor(2, 'play') as pool,
         ):
             begun = perf_counter()
             playing = pool.submit(self._play)
+            pool.submit(self._run_clock)
             try:
                 while not self._over(playing):
                     self._write(writer, names, monotonic_ns())
@@ -287,9 +285,8 @@ class ReplayNode(Node):
                 self._stopping.set()  # also when nothing more can be written
             self._write(writer, names, None)
             if not self._account.looked_at:
-                raise PerceptionError(
-                    f'no image of {self.sent} was answered: {self._statuses["inference"]["message"]}'
-                )
+                why = self._statuses['inference']['message']
+                raise PerceptionError(f'no image of {self.sent} was answered: {why}')
             self._account.files = Hashing(self._bag).run()
             status = self._statuses['inference']
             writer.finish(
@@ -315,9 +312,7 @@ class ReplayNode(Node):
 
     def _over(self, playing: Future[None]) -> bool:
         """Wait a moment; whether all is played and nothing more will come."""
-        if not playing.done():
-            if self._stopping.wait(LOOK):
-                playing.exception()
+        if wait([playing], LOOK).not_done:
             return False
         if playing.exception() is not None or self._stopping.is_set():
             return True
@@ -356,17 +351,17 @@ class ReplayNode(Node):
                     self._begun = message.time, monotonic_ns() + round(LEAD * 1e9)
                 start, zero = self._begun
                 # From the start, not from the image before: small delays do not add up.
-                wait = zero + round((message.time - start) / rate) - monotonic_ns()
-                if self._stopping.wait(max(0, wait) / 1e9):
+                early = zero + round((message.time - start) / rate) - monotonic_ns()
+                if self._stopping.wait(max(0, early) / 1e9):
                     self._account.complete = False
                     return
                 # Images of two cameras may be due at once, and a bag's times may go back.
-                if wait < -TICK * 1e9:
+                if early < -TICK * 1e9:
                     self._late += 1
-                    self._latest = max(self._latest, -wait)
+                    self._latest = max(self._latest, -early)
                 self._send(message)
 
-    def _messages(self) -> Iterator[Message]:
+    def _messages(self) -> Generator[Message, None, None]:
         """Those of the bag, each read while the one before is waited for."""
 
         def note(error: BagError) -> None:
@@ -404,15 +399,18 @@ class ReplayNode(Node):
         start, zero = self._begun
         return start + round((monotonic_ns() - zero) * self._values['rate'])
 
+    def _run_clock(self) -> None:
+        while not self._stopping.wait(TICK):
+            if self._begun is not None:
+                self._tick()
+
     def _tick(self) -> None:
-        if self._begun is None or self.finished:
-            return
         with self._clock_lock:  # never back
             self._told = max(self._told, self._time())
             sec, nanosec = Stamp.of(self._told)
             self._clock_output.publish(ClockMsg(clock=Time(sec=sec, nanosec=nanosec)))
 
-    def _parameters(self) -> dict[str, Any]:
+    def _ask_detector(self) -> dict[str, Any]:
         """Those of the detector.
 
         Raises:
@@ -424,7 +422,8 @@ class ReplayNode(Node):
         while not future.done():
             if monotonic() > give_up or self._stopping.wait(0.02):
                 raise PerceptionError(f'detector {self._detector} does not tell its parameters')
-        values = map(parameter_value_to_python, future.result().values)
+        response: Any = future.result()
+        values = map(parameter_value_to_python, response.values)
         found = dict(zip(names, values, strict=True))
         if not found.pop('use_sim_time'):
             self.get_logger().warning(

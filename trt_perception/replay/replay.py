@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_perception.core import FrameError, Selection, Stamp
-from trt_perception.core.files import sha256
+from trt_perception.core.files import is_file, sha256
 from trt_perception.replay.bag_reader import METADATA, BagError, BagReader
 from trt_perception.replay.looking import Look, look_at
 from trt_perception.replay.result import ResultWriter, SeenFrame, stages_of
@@ -202,14 +202,13 @@ def replay(
 
 
 def describe(bag: BagReader, account: Account, model: Path, engine: Path | None) -> dict[str, Any]:
-    """What ran on what, for JSON.
-
-    Raises:
-        FileError: the model or the engine is gone.
-    """
+    """What ran on what, for JSON."""
 
     def file(path: Path | None) -> dict[str, str] | None:
-        return None if path is None else {'path': str(path.absolute()), 'sha256': sha256(path)}
+        if path is None:
+            return None
+        # That of a live detector may be on another machine.
+        return {'path': str(path.absolute()), 'sha256': sha256(path) if is_file(path) else ''}
 
     return {
         'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),

@@ -34,12 +34,12 @@ RECORDER = (
 
 REPLAY = (
     Parameter('bag', '', 'A rosbag2: its folder, or one .mcap or .db3 file.'),
-    Parameter('topics', [''], 'Whose images to play; front=/cam0/image_raw says that they are of the'
-              " detector's camera front. Empty: all, and raw ones where a camera has both."),
+    Parameter('topics', [''], 'Whose images to play; front=/cam0/image_raw says that they are of'
+              " the detector's camera front. Empty: all, and raw ones where a camera has both."),
     Parameter('output', 'replay_output', 'Folder for the results; an earlier replay there is'
               ' replaced.'),
     Parameter('rate', 1.0, 'How fast: 0.5 is half the speed.', 0.01, 100.0),
     Parameter('detector', 'detector', 'Name of the detector, whose diagnostics are recorded.'),
-    Parameter('start_timeout', 300.0, 'Seconds that the detector gets to be ready, its engine built.',
-              1.0, 86400.0),
+    Parameter('start_timeout', 300.0, 'Seconds that the detector gets to be ready, its engine'
+              ' built.', 1.0, 86400.0),
 )  # fmt: skip
