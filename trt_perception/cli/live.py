@@ -18,6 +18,11 @@ from trt_perception.cli.progress import counted, interruptible
 from trt_perception.cli.replaying import Task
 from trt_perception.core import PerceptionError
 from trt_perception.nodes.detector import DetectorNode
+from trt_perception.nodes.launch_replay import (
+    detector_parameters,
+    image_remappings,
+    topics_of,
+)
 from trt_perception.nodes.replay import ReplayNode
 from trt_perception.ros.domain import free_domain
 from trt_perception.ros.executor import GuardedExecutor
@@ -64,18 +69,11 @@ def replay_live(task: Task, output: Path, rate: float) -> None:
 
 def _graph(task: Task, output: Path, rate: float) -> Iterator[tuple[Callable[..., Node], Any, Any]]:
     """Class, parameters and remappings of each node."""
-    cameras = task.cameras
-    detector = {**task.given, 'fallback': False, 'use_sim_time': True, 'autostart': True}
-    if names := [camera for camera in cameras.values() if camera]:
-        detector['cameras'] = names
-    remappings = {
-        f'{camera}/image'.lstrip('/'): topic.removesuffix('/compressed')
-        for topic, camera in cameras.items()
-    }
-    yield DetectorNode, detector, remappings
+    detector = {**task.given, **detector_parameters(task)}
+    yield DetectorNode, detector, image_remappings(task)
     replay = {
         'bag': str(task.bag.path),
-        'topics': [f'{camera}={topic}' if camera else topic for topic, camera in cameras.items()],
+        'topics': topics_of(task),
         'output': str(output),
         'rate': rate,
     }

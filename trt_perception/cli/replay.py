@@ -261,6 +261,8 @@ def _print(output: Path, summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from trt_perception.replay.ledger import DROPPED
+
     times = Table('milliseconds', box=SIMPLE)
     for heading in ('p50', 'p95', 'p99', 'max'):
         times.add_column(heading, justify='right')
@@ -287,7 +289,9 @@ def _print(output: Path, summary: dict[str, Any]) -> None:
     for topic, camera in summary['cameras'].items():
         for kind, why in camera['rejected_because'].items():
             n = camera['frames']['rejected'][kind]
-            told.add_row('not usable', f'{topic}: {n}, the first: {why}')
+            told.add_row(
+                'dropped' if kind == DROPPED else 'not usable', f'{topic}: {n}, the first: {why}'
+            )
         odd = ', '.join(f'{name} {n}' for name, n in camera['stamps'].items() if n)
         if odd:
             told.add_row('stamps', f'{topic}: {odd}')

@@ -59,6 +59,8 @@ TICK, LEAD = 0.02, 1.0
 LOOK = 0.2
 #: Seconds that the detector gets for what is under way when all is played.
 DRAIN = 60.0
+#: Seconds after which it is said what is waited for.
+SLOW = 2.0
 #: Changes of diagnostics that are kept.
 _KEPT = 1000
 _NOTHING = np.zeros(0, np.uint8)  # no view: that would keep the image
@@ -220,7 +222,7 @@ class ReplayNode(Node):
             PerceptionError: it cannot work, or is not ready in time.
         """
         give_up = monotonic() + self._values['start_timeout']
-        told = ''
+        told, since = '', monotonic()
         while lack := self._lack():
             status = self._statuses.get('inference', {})
             if status.get('state') == 'unconfigured' and status['level'] == 'error':
@@ -228,7 +230,9 @@ class ReplayNode(Node):
             if monotonic() > give_up:
                 seconds = self._values['start_timeout']
                 raise PerceptionError(f'not ready in {seconds:g} s: {lack}')
-            if lack != told:
+            if told and lack != told:
+                told, since = '', monotonic()
+            if not told and monotonic() - since > SLOW:
                 told = lack
                 self.get_logger().info(f'waiting: {lack}')
             if self._stopping.wait(0.05):
