@@ -41,7 +41,7 @@ TOPIC = '/camera/image_raw/compressed'
 START = 1_700_000_000 * 1_000_000_000
 
 
-def jpegs(video: Path, quality: int, most: int = 300) -> list[np.ndarray[Any, Any]]:
+def jpegs(video: Path, quality: int, most: int) -> list[np.ndarray[Any, Any]]:
     """The first frames of a video as a camera of 1080p would have sent them."""
     from trt_perception.replay.sources import open_source
 
@@ -174,7 +174,7 @@ def main() -> None:
     lengths = sorted(arguments.frames)
     names = [f'{arguments.video.stem}_{arguments.quality}_{n}' for n in lengths]
     missing = not all((folder / name).exists() for name in names)
-    pictures = jpegs(arguments.video, arguments.quality) if missing else []
+    pictures = jpegs(arguments.video, arguments.quality, min(240, lengths[-1])) if missing else []
     bags = [make_bag(folder / k, pictures, n) for k, n in zip(names, lengths, strict=True)]
     del pictures
     cheap = constant_detector(folder / 'nothing.onnx')

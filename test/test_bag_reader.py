@@ -163,6 +163,13 @@ def odd_files(path: Path) -> Path:
     return edit(bag, relative_file_paths=[name], compression_format='lz4', compression_mode='file')
 
 
+def with_log(path: Path) -> Path:
+    bag = write(path / 'bag', two_cameras(), 'sqlite3')
+    (file,) = files(bag)
+    file.with_name(f'{file.name}-wal').write_bytes(b'messages')
+    return bag
+
+
 def without_index(path: Path) -> Path:
     """As a recorder leaves an SQLite file whose index was still in the journal."""
     bag = write(path / 'bag', two_cameras(), 'sqlite3')
@@ -184,6 +191,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], range, str]] = {
     'rotten mcap': (lambda p: rotten(p, 'mcap'), range(0, 1), 'chunk before byte'),
     'rotten sqlite3': (lambda p: rotten(p, 'sqlite3'), range(0, 12), 'is damaged'),
     'odd chunks': (odd_chunks, range(0, 1), "compression 'snap' is not one of zstd, lz4"),
+    'log': (with_log, range(12, 13), "'bag.db3-wal' is not read"),
     'no index': (without_index, range(12, 13), ''),
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ from trt_perception.cli.progress import counted, interruptible
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from trt_perception.replay.bag_reader import BagReader, Topic
+    from trt_perception.replay.bag_reader import BagReader
     from trt_perception.replay.sources import Source, TimedFrame
 
 #: When what has no time of its own was recorded: the same for the same video, and not 1970.
@@ -136,10 +136,12 @@ def _info(arguments: argparse.Namespace) -> int:
 
     bag = BagReader(arguments.bag)
     contents = bag.contents()
-    topics = {
-        name: _topic_info(bag, name, topic, bool(topic.kinds & {RAW, COMPRESSED}))
-        for name, topic in sorted(contents.topics.items())
-    }
+    damage = list(contents.damage)
+    topics: dict[str, dict[str, Any]] = {}
+    for name, topic in sorted(contents.topics.items()):
+        topics[name] = {'types': sorted(topic.kinds), 'messages': topic.count}
+        if topic.kinds & {RAW, COMPRESSED}:
+            topics[name] |= _first_image(bag, name, damage)
     usable = any(topic.get('usable') for topic in topics.values())
     report = {
         'path': str(bag.path),
@@ -148,30 +150,25 @@ def _info(arguments: argparse.Namespace) -> int:
         'seconds': round((contents.end - contents.start) / 1e9, 3),
         'topics': topics,
         'notes': contents.notes,
-        'damage': contents.damage,
+        'damage': list(dict.fromkeys(damage)),
         'usable': usable,
     }
     if arguments.json:
         print(json.dumps(report, indent=2))
     else:
         _print(report)
-    return 0 if usable and not contents.damage else 1
+    return 0 if usable and not damage else 1
 
 
-def _topic_info(bag: BagReader, name: str, topic: Topic, images: bool) -> dict[str, Any]:
-    told: dict[str, Any] = {'types': sorted(topic.kinds), 'messages': topic.count}
-    if images:
-        told |= _first_image(bag, name)
-    return told
-
-
-def _first_image(bag: BagReader, topic: str) -> dict[str, Any]:
-    """What the first image of a topic is, or why it cannot be used."""
+def _first_image(bag: BagReader, topic: str, damage: list[str]) -> dict[str, Any]:
+    """What the first image of a topic is, or why it cannot be used; what comes to light goes to
+    ``damage``.
+    """
     from trt_perception.core import FrameError
     from trt_perception.replay.sources.bag import image_of
     from trt_perception.runtime.host.color import to_pixels
 
-    messages = bag.messages([topic], lambda damage: None)
+    messages = bag.messages([topic], lambda error: damage.append(str(error)))
     with contextlib.closing(messages):
         message = next(messages, None)
         if message is None:

@@ -53,6 +53,12 @@ def add_matching(parser: argparse.ArgumentParser) -> None:
         help='score from which on a detection counts; what it is matched with may have less'
         ' (default: all that the replays recorded)',
     )
+    add(
+        '--common',
+        action='store_true',
+        help='leave out the frames that only one of two replays looked at: a live detector drops'
+        ' some',
+    )
 
 
 def compared(
@@ -80,6 +86,8 @@ def compared(
     second, accuracy = result.class_names, None
     before: ReplayResult | None = None
     if reference.is_file():
+        if arguments.common:
+            raise PerceptionError(f"--common is for two replays, and '{reference}' is a file")
         labels = Labels(reference)
         if labels.numbered and rejected(result):
             raise PerceptionError(
@@ -99,10 +107,13 @@ def compared(
         names = (reference.resolve().name, name)
         if names[0] == names[1]:
             names = (str(reference), name) if str(reference) != name else ('before', 'after')
+        pairs = paired(before.frames(), result.frames())
         comparison = compare(
-            paired(before.frames(), result.frames()), (before.class_names, second), names,
+            (pair for pair in pairs if not arguments.common or None not in pair),
+            (before.class_names, second),
+            names,
             Rules(score, iou),
-        )  # fmt: skip
+        )
         if not comparison.frames.seen.all(axis=1).any():
             raise PerceptionError(
                 f"'{reference}' and '{name}' have no frame in common: none has the same topic and"

@@ -191,7 +191,7 @@ def _page(
     engine = evaluation.engine
     facts = [
         ('file', str(arguments.coco), str(arguments.model)),
-        ('sha256', sha256(arguments.coco), report['model']['sha256']),
+        ('sha256', sha256(arguments.coco)[:12], report['model']['sha256'][:12]),
         ('pictures', f'{evaluation.pictures:,}', ''),
         ('ran by', '', f'{engine.backend}, {engine.precision}'),
         ('on', '', engine.device),

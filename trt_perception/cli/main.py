@@ -18,17 +18,9 @@ from trt_perception import __version__
 
 #: Modules beside this one, each with ``add_parser``, in the order of the help.
 COMMANDS = (
-    'bag',
-    'benchmark',
-    'build',
-    'compare',
-    'demo',
-    'doctor',
-    'engines',
-    'evaluate',
-    'quantize',
+    'bag', 'benchmark', 'build', 'compare', 'demo', 'doctor', 'engines', 'evaluate', 'quantize',
     'replay',
-)
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

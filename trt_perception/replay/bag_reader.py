@@ -86,13 +86,13 @@ class BagReader:
         self.path = path
         self._metadata: dict[str, Any] = {}
         self._notes: list[str] = []
-        self._missing: list[str] = []
+        self._lost: list[str] = []
         try:
             self.files = self._find()
         except OSError as error:
             raise self._error(f'it cannot be read: {error.strerror}') from None
         if not self.files:
-            raise self._error('; '.join(['it has no .mcap or .db3 file', *self._missing]))
+            raise self._error('; '.join(['it has no .mcap or .db3 file', *self._lost]))
 
     def _find(self) -> list[Path]:
         path = self.path
@@ -111,9 +111,16 @@ class BagReader:
         )
         self._read_metadata()
         named = [path / PurePath(name).name for name in self._metadata.get('files', [])]
+        # What a recorder that was killed had not yet moved to where rosbags looks.
+        self._lost += [
+            f"file '{log.name}' is not read; sqlite3 {file} 'PRAGMA wal_checkpoint' brings what it"
+            f" holds into '{file.name}'"
+            for file in there
+            if (log := file.with_name(f'{file.name}-wal')).exists() and log.stat().st_size
+        ]
         if not named:
             return there
-        self._missing = [f"file '{f.name}' is missing" for f in named if f not in there]
+        self._lost += [f"file '{f.name}' is missing" for f in named if f not in there]
         self._notes += [
             f"file '{f.name}' is not in {METADATA} and not read" for f in there if f not in named
         ]
@@ -152,7 +159,7 @@ class BagReader:
 
     def contents(self) -> Contents:
         """What is inside, by the files' indices; a file without one is read from end to end."""
-        found = Contents(notes=list(self._notes), damage=list(self._missing))
+        found = Contents(notes=list(self._notes), damage=list(self._lost))
 
         def note(error: BagError) -> None:
             found.damage.append(str(error))
@@ -181,7 +188,7 @@ class BagReader:
         Args:
             on_damage: told of what cannot be read; what it does not raise is left out.
         """
-        for reason in self._missing:
+        for reason in self._lost:
             on_damage(BagError(reason))
         for file in self.files:
             with self._unpacked(file, on_damage) as unpacked:
@@ -325,7 +332,8 @@ def _salvaged(file: Path, unpacked: Path, on_damage: Damage) -> Iterator[Message
 def _rows(file: Path, tell: Callable[[PerceptionError], None]) -> Iterator[Message]:
     """The messages of an SQLite file, by their numbers; without its index, which may be gone."""
     count = 0
-    with closing(sqlite3.connect(f'file:{quote(str(file))}?immutable=1', uri=True)) as database:
+    address = f'file:{quote(str(file))}?immutable=1'
+    with closing(sqlite3.connect(address, uri=True)) as database:
         try:
             # SQLite opens a file that is shorter than it should be only for those who mend it.
             database.execute('PRAGMA writable_schema = ON')

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -138,33 +139,33 @@ class Comparison:
     frames: Frames
     rows: Rows
 
-    @property
+    @cached_property
     def lost(self) -> Mask:
         """Rows that only the first has."""
         return np.isnan(self.rows.scores[:, 1])
 
-    @property
+    @cached_property
     def new(self) -> Mask:
         """Rows that only the second has."""
         return np.isnan(self.rows.scores[:, 0])
 
-    @property
+    @cached_property
     def matched(self) -> Mask:
         """Rows that both have."""
         return ~(self.lost | self.new)
 
-    @property
+    @cached_property
     def moved(self) -> Mask:
         """Matched rows whose box is elsewhere."""
         return self.matched & (self.rows.overlap < self.rules.moved)
 
-    @property
+    @cached_property
     def rescored(self) -> Mask:
         """Matched rows whose score is another one."""
         scores = self.rows.scores
         return self.matched & (np.abs(scores[:, 1] - scores[:, 0]) > self.rules.rescored)
 
-    @property
+    @cached_property
     def size(self) -> Ints:
         """(N,) of each row, index into `SIZES`: of the first one's box where it has one."""
         boxes = np.where(self.new[:, None], self.rows.boxes[:, 1], self.rows.boxes[:, 0])

@@ -80,6 +80,9 @@ def look_at(
             pending.put(None)
         except BaseException as error:
             pending.put(error)
+        finally:
+            if isinstance(messages, Generator):
+                messages.close()  # in the thread that has opened what it reads
 
     with ThreadPoolExecutor(threads, 'look') as pool:
         reader = threading.Thread(target=read, name='read')

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from trt_perception.core import FrameError, Selection, Stamp
 from trt_perception.core.files import is_file, sha256
 from trt_perception.replay.bag_reader import METADATA, BagError, BagReader
 from trt_perception.replay.looking import Look, look_at
+from trt_perception.replay.mcap import Message
 from trt_perception.replay.result import ResultWriter, SeenFrame, stages_of
 from trt_perception.runtime.machine import describe_machine, process_memory
 from trt_perception.runtime.pipeline import AnyPipeline
@@ -176,8 +177,7 @@ def replay(
         account.damage.append(str(error))
 
     begun = perf_counter()
-    messages = bag.messages(counts, note)
-    looks = look_at(islice(messages, limit), pipeline, selections)
+    looks = look_at(_first(bag.messages(counts, note), limit), pipeline, selections)
     with ThreadPoolExecutor(1, 'hash') as pool, closing(looks):
         hashing = Hashing(bag)
         files = pool.submit(hashing.run)
@@ -199,6 +199,13 @@ def replay(
                 lost = f'{camera.expected - camera.read} of {camera.expected} images are lost'
                 account.damage.append(f'topic {topic}: {lost}')
     return account
+
+
+def _first(
+    messages: Generator[Message, None, None], limit: int | None
+) -> Generator[Message, None, None]:
+    with closing(messages):
+        yield from islice(messages, limit)
 
 
 def describe(bag: BagReader, account: Account, model: Path, engine: Path | None) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class ComparisonPage:
     def to_html(self) -> str:
         """One page."""
         failed = [check for check in self.checks if not check.passed]
-        verdict, passed = 'Compared', None
+        verdict, passed = 'Compared' if self.accuracy is None else 'Measured', None
         if self.checks:
             verdict, passed = ('Failed', False) if failed else ('Passed', True)
         elif self.comparison.identical:
@@ -109,6 +109,13 @@ class ComparisonPage:
             f'{second}, compared with {first}: {both:,} frames that both have,'
             f' {counts.first:,} and {counts.second:,} detections.'
         )
+        if self._labelled:
+            score = self.comparison.rules.score
+            least = '' if score is None else f' of score {score:g} or more'
+            lead = (
+                f'{second}: {counts.second:,} detections{least} in {both:,} pictures, in which'
+                f' {counts.first:,} objects are labelled.'
+            )
         changed = int((self.comparison.moved | self.comparison.rescored).sum())
         kinds = [
             ('same', counts.matched - changed, 'as before' if not self._labelled else 'found'),
@@ -152,7 +159,8 @@ class ComparisonPage:
                 f're-scored by more than {comparison.rules.rescored:g}',
             )
         differing = int((comparison.distances() > 0).sum())
-        yield page.Card(_percent(differing, len(comparison.frames)), 'of the frames differ')
+        what = 'have a mistake' if self._labelled else 'differ'
+        yield page.Card(_percent(differing, len(comparison.frames)), f'of the frames {what}')
         first, second = _medians(comparison)
         if first is not None and second is not None:
             yield page.Card(f'{first:.1f} → {second:.1f}', 'ms a frame, median')
@@ -174,7 +182,7 @@ class ComparisonPage:
             half = float(np.median(comparison.rows.scores[comparison.lost, 0]))
             yield 'lost', f'Half of what was lost had a score of {half:.2f} or less.'
         for old, new, number in comparison.renamed()[:3]:
-            yield 'changed', f'{old} is called {new} {number:,} time{"s" * (number != 1)}.'
+            yield 'changed', f'{old}, called {new}: {number:,}.'
         slower = comparison.slower()
         if slower is not None:
             what = 'longer' if slower > 0 else 'shorter'
@@ -200,17 +208,17 @@ class ComparisonPage:
         worst = comparison.worst(WORST)
         if not worst:
             return ''
-        shots = [self._shot(k) for k in sorted(worst)]
+        shots = [self._shot(k) for k in (sorted(worst) if self._clock.bins > 2 else worst)]
         words = self._words
         kinds = [('same', 'matched'), ('changed', 'moved or re-scored')]
         if self._labelled:
             kinds = [('same', 'matched'), ('changed', 'loose box')]
         kinds += [('lost', f'{words.lost} (dashed)'), ('new', words.new)]
-        gone = '' if self.images else ' Their pictures are not at hand.'
+        order = ', in order of time and at least a second apart' if self._clock.bins > 2 else ''
         return page.section(
-            'Where they differ most',
-            f'The {len(shots)} worst of {len(comparison.frames):,} frames, in order of time and at'
-            f' least a second apart. Choose one to enlarge it.{gone}',
+            'What is wrong' if self._labelled else 'Where they differ most',
+            f'The {len(shots)} worst of {len(comparison.frames):,} frames{order}. Choose one to'
+            ' enlarge it.',
             strip.strip(shots, kinds),
             '<p class="none soft" hidden>None of these frames differs in the chosen classes.</p>',
             anchor='frames',
@@ -244,7 +252,8 @@ class ComparisonPage:
         width, height = frames.sizes[number].tolist()
         image = self.images.get(number)
         told = [f'{n} {w}' for n, w in zip((lost.sum(), new.sum()), self._words, strict=True) if n]
-        told += [f'{changed.sum()} moved or re-scored'] if changed.any() else []
+        what = 'loose' if self._labelled else 'moved or re-scored'
+        told += [f'{changed.sum()} {what}'] if changed.any() else []
         topic = frames.topics[frames.topic[number]]
         when = self._clock.told(int(frames.time[number])) if self._clock.bins > 2 else ''
         where = topic if len(frames.topics) > 1 or not when else ''
@@ -259,7 +268,8 @@ class ComparisonPage:
     def _tables(self) -> str:
         first, second = self.comparison.names
         words = self._words
-        headings = ['class', first, second, words.lost, '', words.new, '', 'moved']
+        headings = ['class', first, second, words.lost, '', words.new, '']
+        headings.append('loose' if self._labelled else 'moved')
         right = '.rrrrrrr'
         if not self._labelled:
             headings.append('re-scored')
@@ -273,8 +283,10 @@ class ComparisonPage:
         sizes = [self._row(name, counts) for name, counts in self.comparison.by_size().items()]
         return page.section(
             'By class and size',
-            'Detections that pair up by class and an overlap of'
-            f' {self.comparison.rules.iou:g} or more are the same. Small is below 32 by 32 pixels,'
+            'A pair is of one class and overlaps by'
+            f' {self.comparison.rules.iou:g} or more, as intersection over union;'
+            f' {"its box is loose" if self._labelled else "it has moved"} below'
+            f' {self.comparison.rules.moved:g}. Small is below 32 by 32 pixels,'
             ' large from 96 by 96 on.',
             page.box(*parts),
             page.box(page.table(['size', *headings[1:]], sizes, right)),
@@ -386,6 +398,7 @@ class ComparisonPage:
                 ),
             )
             for what, first, second in self.facts
+            if first or second
         ]
         return page.section(
             'What was compared',

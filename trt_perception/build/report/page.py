@@ -149,7 +149,8 @@ svg.store { position: absolute; width: 0; height: 0; }
   scroll-snap-type: x proximity; scrollbar-width: thin; outline: none; }
 .tile { flex: 0 0 min(19rem, 78vw); scroll-snap-align: start; color: inherit; line-height: 1.3;
   text-decoration: none; font-size: .85rem; } .tile b { display: block; margin-top: .45rem; }
-.tile span, .large header span { color: var(--soft); } .tile .shot { cursor: zoom-in; }
+.tile span, .large header span { color: var(--soft); } .tile .shot { cursor: zoom-in;
+  aspect-ratio: 16 / 10; }
 .shot { border-radius: .5rem; background: var(--line); } .tile:hover .shot {
   box-shadow: 0 0 0 2px var(--one); }
 .shot .blank { fill: var(--line); }

@@ -52,43 +52,46 @@ class ReplayPage:
         self._summary = result.summary
         self._rows: NDArray[Any] = np.array(result.rows())
         self._cameras = result.cameras
-        classes: list[NDArray[np.int32]] = []
-        for seen in result.frames():
-            classes.append(seen.detections.class_ids)
-        number = [len(ids) for ids in classes]
-        self._number = np.array(number, np.int64)
-        self._frame = np.repeat(np.arange(len(number)), number)
-        self._class = np.concatenate([*classes, np.zeros(0, np.int32)])
         self._names = result.class_names
-        self._shown = self._choose()
-        # Once more, for what is drawn: all boxes of an hour would fill the memory.
-        self._seen: dict[int, SeenFrame] = {
-            k: seen for k, seen in enumerate(result.frames()) if k in self._shown
-        }
+        slow = self._slowest()
+        edges = np.linspace(0, len(self._rows), min(_BUSY, len(self._rows)) + 1).astype(int)
+        part = np.searchsorted(edges, np.arange(len(self._rows)), side='right')
+        busy: dict[int, tuple[int, SeenFrame]] = {}
+        kept: dict[int, tuple[str, SeenFrame]] = {}
+        classes: list[NDArray[np.int32]] = []
+        for k, seen in enumerate(result.frames()):
+            ids = seen.detections.class_ids
+            classes.append(ids)
+            if k in slow:
+                kept[k] = f'{self._rows["total"][k]:.1f} ms, one of the slowest', seen
+            best = busy.get(int(part[k]))
+            if best is None or len(ids) > len(best[1].detections):
+                busy[int(part[k])] = k, seen
+        for k, seen in busy.values():
+            kept[k] = f'{len(seen.detections)} found, the most around here', seen
+        #: Frames worth a look, by their numbers: why, and what was found.
+        self._kept = dict(sorted(kept.items()))
+        self._frame = np.repeat(np.arange(len(classes)), [len(ids) for ids in classes])
+        self._class = np.concatenate([*classes, np.zeros(0, np.int32)])
 
     @property
     def wanted(self) -> list[Wanted]:
         """The frames whose pictures are shown."""
         return [
-            Wanted(seen.topic, seen.stamp.nanoseconds, seen.time) for seen in self._seen.values()
+            Wanted(seen.topic, seen.stamp.nanoseconds, seen.time) for _, seen in self._kept.values()
         ]
 
-    def _choose(self) -> dict[int, str]:
-        """Numbers of the frames worth a look, in their order, and why they are."""
-        count = len(self._rows)
-        chosen: dict[int, str] = {}
-        edges = np.linspace(0, count, min(_BUSY, count) + 1).astype(int)
-        for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-            k = start + int(self._number[start:end].argmax())
-            chosen[k] = f'{self._number[k]} found, the most around here'
+    def _slowest(self) -> set[int]:
+        """Numbers of frames that took long, not all of one moment."""
         times = self._rows['time']
-        apart = (int(times.max()) - int(times.min())) / 20 if count else 0
+        apart = (int(times.max()) - int(times.min())) / 20 if len(times) else 0
         slow: list[int] = []
         for k in np.argsort(-self._rows['total'], kind='stable').tolist():
-            if len(slow) < _SLOW and (np.abs(times[slow] - times[k]) >= apart).all():
+            if len(slow) == _SLOW:
+                break
+            if (np.abs(times[slow] - times[k]) >= apart).all():
                 slow.append(k)
-                chosen[k] = f'{self._rows["total"][k]:.1f} ms, one of the slowest'
-        return dict(sorted(chosen.items()))
+        return set(slow)
 
     @cached_property
     def _clock(self) -> timeline.Clock:
@@ -111,7 +114,7 @@ class ReplayPage:
             images: pictures of the frames that are `wanted`, by their place there.
             gone: why some are missing.
         """
-        found = {k: images[place] for place, k in enumerate(self._seen) if place in images}
+        found = {k: images[place] for place, k in enumerate(self._kept) if place in images}
         rejected = self._rejected()
         whole = self._summary['complete'] and not self._summary['damage']
         verdict = 'Every image was used' if whole and not rejected else 'Not every image was used'
@@ -172,7 +175,7 @@ class ReplayPage:
             yield 'This is the beginning of the bag only.'
 
     def _strip(self, images: Mapping[int, Frame]) -> str:
-        shots = [self._shot(k, seen, images.get(k)) for k, seen in self._seen.items()]
+        shots = [self._shot(*kept, images.get(k)) for k, kept in self._kept.items()]
         return page.section(
             'Worth a look',
             'Frames with many detections, from all parts of the recording, and the slowest ones.'
@@ -182,7 +185,7 @@ class ReplayPage:
             anchor='frames',
         )
 
-    def _shot(self, number: int, seen: SeenFrame, image: Frame | None) -> strip.Shot:
+    def _shot(self, why: str, seen: SeenFrame, image: Frame | None) -> strip.Shot:
         found = seen.detections
         boxes = []
         columns = (found.boxes.tolist(), found.scores.tolist(), found.class_ids.tolist())
@@ -196,7 +199,7 @@ class ReplayPage:
             seen.size if seen.size[0] else (1280, 720),
             [strip.Pane(seen.topic, boxes)],
             f'{when} · {seen.topic}' if len(self._cameras) > 1 else when,
-            self._shown[number],
+            why,
         )
 
     def _times(self) -> str:
