@@ -271,10 +271,11 @@ class ReplayNode(Node):
         asked = self._ask_detector()
         labels = self._labels
         assert labels is not None
+        threshold = float(str(np.float32(labels.threshold)))  # 0.1 came as float32
         found = detection_topics(self._cameras)
         names = [c.class_name for c in sorted(labels.class_map, key=lambda c: c.class_id)]
         with (
-            ResultWriter(self._folder, found, names, labels.threshold) as writer,
+            ResultWriter(self._folder, found, names, threshold) as writer,
             ThreadPoolExecutor(2, 'play') as pool,
         ):
             begun = perf_counter()
@@ -298,7 +299,7 @@ class ReplayNode(Node):
                     **describe(self._bag, self._account, user_path(str(status['model'])), None),
                     **{name: status[name] for name in ('backend', 'device', 'precision')},
                     'chosen': status.get('reason', ''),
-                    'selection': describe_selection(asked, labels.threshold),
+                    'selection': describe_selection(asked, threshold),
                     'online': {
                         'rate': self._values['rate'],
                         'images_late': self._late,
