@@ -6,12 +6,15 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytest.importorskip('rosbags')
 
@@ -152,7 +155,7 @@ def test_what_it_says_when_they_fail(project: pytest.Pytester) -> None:
     result.assert_outcomes(failed=8)
     result.stdout.fnmatch_lines_random(
         [
-            'E   assert 16 >= 1000',
+            'E *assert 16 >= 1000',
             'E    +    where count = <replay of bag: 20 images; red 16, green 16, blue 16>.count',
             'E   AssertionError: 16 red found, and 1000 expected: <replay of bag: 20 images; *>',
             'E   AssertionError: total: half of all images within * ms, budget 1e-06 ms;'
@@ -168,6 +171,41 @@ def test_what_it_says_when_they_fail(project: pytest.Pytester) -> None:
             "E   AssertionError: /front/image_raw: 1 images: encoding 'strange' is not one of *",
         ]
     )
+
+
+def test_the_workflow(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it runs is what the commands take, and it fails where it should."""
+    text = (EXAMPLE / '.github' / 'workflows' / 'replay.yml').read_text()
+    workflow = yaml.load(text, yaml.BaseLoader)
+    assert set(workflow) == {'name', 'on', 'permissions', 'jobs'}
+    (job,) = workflow['jobs'].values()
+    assert set(job) == {'runs-on', 'timeout-minutes', 'steps'}
+    steps = {step.get('name', step.get('uses')): step for step in job['steps']}
+    for step in steps.values():
+        assert ('run' in step) != ('uses' in step)
+        assert step.get('if', '${{ !cancelled() }}') == '${{ !cancelled() }}'
+        assert set(step) <= {'name', 'if', 'run', 'uses', 'with'}
+    replay, test = (shlex.split(steps[name]['run']) for name in ('Replay', 'Test'))
+    extras = re.search(r'\[(.*)\]', steps['Install']['run'])
+    config = configparser.ConfigParser()
+    config.read(ROOT / 'setup.cfg')
+    assert extras and set(extras[1].split(',')) <= set(config['options.extras_require'])
+    # The pages that are kept are those that are written.
+    kept = steps['Keep the pages']['with']['path'].split()
+    assert kept == [replay[replay.index('-o') + 1], test[test.index('--replay-output') + 1]]
+    assert (EXAMPLE / test[-1]).is_file()
+
+    (project.path / 'bag').rename(project.path / 'drive')
+    monkeypatch.chdir(project.path)
+    assert replay[0] == 'trt-perception'
+    assert main(replay[1:]) == 2
+    assert '--update-baseline this replay becomes the baseline' in capsys.readouterr().err
+    assert main([*replay[1:], '--update-baseline']) == 0
+    assert main(replay[1:]) == 0
+    assert main([*replay[1:], '--score-threshold', '0.5']) == 3
+    assert (project.path / kept[0] / 'comparison.html').is_file()
 
 
 def test_a_start_of_pytest_is_not_slower_for_it() -> None:
