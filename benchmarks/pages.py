@@ -91,16 +91,18 @@ def _summary(topic: str, frames: int, latency: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def picture(video: Path) -> Any:
+def picture(video: Path) -> bytes:
     """A frame of a video as a camera of 1080p would have it."""
+    from trt_perception.build.report.pictures import plain
     from trt_perception.core import Frame
     from trt_perception.replay.sources import open_source
 
     _, frame = next(iter(open_source(video).frames()))
-    return Frame.from_array(cv2.resize(frame.pixels(), SIZE, interpolation=cv2.INTER_CUBIC))
+    large = cv2.resize(frame.pixels(), SIZE, interpolation=cv2.INTER_CUBIC)
+    return plain(Frame.from_array(large))
 
 
-def make_pages(folder: Path, paths: tuple[Path, Path], frame: Any) -> dict[str, dict[str, float]]:
+def make_pages(folder: Path, paths: tuple[Path, Path], jpeg: bytes) -> dict[str, dict[str, float]]:
     """Seconds and bytes of each."""
     from trt_perception.build.report.comparison import WORST, ComparisonPage
     from trt_perception.build.report.replay import ReplayPage
@@ -109,7 +111,7 @@ def make_pages(folder: Path, paths: tuple[Path, Path], frame: Any) -> dict[str, 
 
     def replay_page() -> str:
         page = ReplayPage(open_result(paths[0]))
-        return page.to_html(dict.fromkeys(range(len(page.wanted)), frame))
+        return page.to_html(dict.fromkeys(range(len(page.wanted)), jpeg))
 
     def comparison_page() -> str:
         first, second = (open_result(path) for path in paths)
@@ -117,7 +119,7 @@ def make_pages(folder: Path, paths: tuple[Path, Path], frame: Any) -> dict[str, 
             paired(first.frames(), second.frames()), (first.class_names, second.class_names),
             ('before', 'after'), Rules(),
         )  # fmt: skip
-        images = dict.fromkeys(comparison.worst(WORST), frame)
+        images = dict.fromkeys(comparison.worst(WORST), jpeg)
         return ComparisonPage(comparison, [], [], images).to_html()
 
     figures = {}

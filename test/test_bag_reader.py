@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 pytest.importorskip('rosbags')
 
+import lz4.frame
 from bags import FRONT, REAR, START, STEP, edit, files, raw, split, tear, two_cameras, write
 from bags import gray as shade
 
@@ -77,6 +80,46 @@ def test_split_bags(tmp_path: Path, storage: str, compression: str) -> None:
     (bag / 'metadata.yaml').unlink()
     check(read(bag)[0], count=12)
     assert image_topics(BagReader(bag).contents()) == {FRONT: 12, REAR: 12}
+
+
+def repacked(file: Path, compression: str | None) -> None:
+    """What is in the chunks of an MCAP file in another compression, or without chunks (None); and
+    without index and end, as a recorder that was killed leaves it.
+    """
+    data = memoryview(file.read_bytes())
+    out, at = bytearray(data[:8]), 8
+    while data[at] in (1, 6, 7):
+        opcode, length = struct.unpack_from('<BQ', data, at)
+        record = data[at + 9 : at + 9 + length]
+        at += 9 + length
+        if opcode == 1:
+            out += data[at - 9 - length : at]
+        elif opcode == 6 and compression is None:
+            out += record[40:]
+        elif opcode == 6:
+            packed = lz4.frame.compress(bytes(record[40:]))
+            name = struct.pack('<I', len(compression)) + compression.encode()
+            crc = struct.pack('<I', zlib.crc32(record[40:]))
+            chunk = bytes(record[:24]) + crc + name + struct.pack('<Q', len(packed)) + packed
+            out += struct.pack('<BQ', 6, len(chunk)) + chunk
+    file.write_bytes(out)
+
+
+@pytest.mark.parametrize('compression', [None, 'lz4'])
+def test_what_a_killed_recorder_leaves(tmp_path: Path, compression: str | None) -> None:
+    bag = write(tmp_path / 'bag', two_cameras())
+    (bag / 'metadata.yaml').unlink()
+    repacked(files(bag)[0], compression)
+    messages, damage = read(bag)
+    check(messages)
+    assert len(damage) == 1 and 'ends before its end' in damage[0]
+    assert image_topics(BagReader(bag).contents()) == {FRONT: 6, REAR: 6}
+
+
+def test_a_compression_that_nobody_knows(tmp_path: Path) -> None:
+    bag = write(tmp_path / 'bag', two_cameras())
+    edit(bag, compression_format='brotli', compression_mode='message')
+    assert any("'brotli' is not zstd" in note for note in BagReader(bag).contents().notes)
 
 
 def test_times_and_stamps_as_they_are(tmp_path: Path) -> None:
@@ -220,7 +263,7 @@ def test_what_is_no_bag(tmp_path: Path) -> None:
         (tmp_path, 'no .mcap or .db3 file'),
         (tmp_path / 'nothing', 'does not exist'),
         (tmp_path / 'notes.txt', 'no folder and no .mcap'),
-        (odd_files(tmp_path), "'bag.mcap.lz4' is missing"),
+        (odd_files(tmp_path), "'bag.mcap.lz4' is none that can be unpacked"),
     ):
         with pytest.raises(BagError, match=words) as caught:
             BagReader(path)

@@ -96,6 +96,7 @@ def _rate(text: str) -> float:
 
 
 def _make(arguments: argparse.Namespace) -> int:
+    from trt_perception.replay.bag_reader import BagError
     from trt_perception.replay.bag_writer import write_bag
     from trt_perception.replay.sources import open_source
 
@@ -109,7 +110,12 @@ def _make(arguments: argparse.Namespace) -> int:
             interrupt()
 
         frames = _frames(source, arguments.fps or 0.0, arguments.frames, on_frame)
-        number = write_bag(arguments.output, frames, arguments.storage, topic, arguments.jpeg)
+        try:
+            number = write_bag(arguments.output, frames, arguments.storage, topic, arguments.jpeg)
+        except OSError as error:
+            raise BagError(
+                f"bag '{arguments.output}' cannot be written: {error.strerror}"
+            ) from None
     print(f"{number} images of topic {topic} in '{arguments.output}'")
     return 0
 
@@ -189,9 +195,9 @@ def _first_image(bag: BagReader, topic: str, damage: list[str]) -> dict[str, Any
 def _print(report: dict[str, Any]) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table('topic', box=SIMPLE)
+    table = Table(Column('topic', overflow='fold'), box=SIMPLE)
     table.add_column('messages', justify='right')
     table.add_column('what')
     for name, topic in report['topics'].items():

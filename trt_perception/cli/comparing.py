@@ -11,7 +11,6 @@ from trt_perception.cli.arguments import percentage, share
 
 if TYPE_CHECKING:
     from trt_perception.build.report.comparison import ComparisonPage
-    from trt_perception.core import Frame
     from trt_perception.replay.comparison import Comparison
     from trt_perception.replay.result import ReplayResult
 
@@ -119,6 +118,9 @@ def compared(
                 f"'{reference}' and '{name}' have no frame in common: none has the same topic and"
                 ' stamp; compare replays of one bag'
             )
+    _check_whole(result)
+    if before is not None:
+        _check_whole(before)
     summaries = (None if before is None else before.summary, result.summary)
     checks = check(comparison, limits)
     images, gone = worst_images(comparison, result.summary)
@@ -126,9 +128,25 @@ def compared(
     return ComparisonPage(comparison, facts(reference, *summaries), checks, images, notes, accuracy)
 
 
-def worst_images(comparison: Comparison, summary: dict[str, Any]) -> tuple[dict[int, Frame], str]:
+#: What a page tells of a replay.
+_TOLD = (
+    'bag', 'model', 'backend', 'precision', 'device', 'machine', 'versions', 'selection', 'date',
+    'frames', 'frames_per_second', 'complete', 'damage',
+)  # fmt: skip
+
+
+def _check_whole(result: ReplayResult) -> None:
+    from trt_perception.replay.result import SUMMARY, ResultError
+
+    for name in _TOLD:
+        if name not in result.summary:
+            raise ResultError(f"'{result.path}': {SUMMARY} has no {name}; replay the bag anew")
+
+
+def worst_images(comparison: Comparison, summary: dict[str, Any]) -> tuple[dict[int, bytes], str]:
     """Pictures of the frames that differ most, by their numbers; and why there are none."""
     from trt_perception.build.report.comparison import WORST
+    from trt_perception.build.report.pictures import plain
     from trt_perception.replay.images import Wanted, find_images
 
     frames = comparison.frames
@@ -137,7 +155,7 @@ def worst_images(comparison: Comparison, summary: dict[str, Any]) -> tuple[dict[
         Wanted(frames.topics[frames.topic[k]], int(frames.stamp[k]), int(frames.time[k]))
         for k in worst
     ]
-    found, gone = find_images(summary, wanted)
+    found, gone = find_images(summary, wanted, plain)
     return {worst[place]: image for place, image in found.items()}, gone
 
 

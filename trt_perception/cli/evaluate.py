@@ -161,6 +161,7 @@ def _page(
     import numpy as np
 
     from trt_perception.build.report.comparison import WORST, ComparisonPage
+    from trt_perception.build.report.pictures import plain
     from trt_perception.core import Detections, Frame, Selection, Stamp
     from trt_perception.core.files import sha256
     from trt_perception.replay.comparison import Rules, compare
@@ -186,7 +187,7 @@ def _page(
     images = {}
     for k in comparison.worst(WORST):
         file = pictures[comparison.frames.topics[comparison.frames.topic[k]]]
-        images[k] = Frame.from_compressed(np.fromfile(file, np.uint8))
+        images[k] = plain(Frame.from_compressed(np.fromfile(file, np.uint8)))
     stages = ', '.join(f'{stage} {ms:.1f}' for stage, ms in evaluation.stage_ms.items())
     engine = evaluation.engine
     facts = [

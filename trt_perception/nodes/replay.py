@@ -58,9 +58,11 @@ TICK, LEAD = 0.02, 1.0
 #: Seconds between two looks at what has come back.
 LOOK = 0.2
 #: Seconds that the detector gets for what is under way when all is played.
-DRAIN = 60.0
+DRAIN = 10.0
 #: Seconds after which it is said what is waited for.
 SLOW = 2.0
+#: Seconds without diagnostics, which come once a second, after which a detector is taken for dead.
+SILENT = 15.0
 #: Changes of diagnostics that are kept.
 _KEPT = 1000
 _NOTHING = np.zeros(0, np.uint8)  # no view: that would keep the image
@@ -125,6 +127,7 @@ class ReplayNode(Node):
         self._statuses: dict[str, dict[str, Any]] = {}
         self._numbers: dict[str, int] = {}
         self._news = 0  # of diagnostics
+        self._heard = monotonic()
         self._changes: list[dict[str, Any]] = []
         namespace = self.get_namespace().rstrip('/')
         name = values['detector']
@@ -198,6 +201,7 @@ class ReplayNode(Node):
             # At its end a detector no longer says what it ran on.
             self._statuses[task] = {**last, **told}
             self._news += task == 'inference'
+            self._heard = monotonic()
 
     # The way through
 
@@ -284,6 +288,11 @@ class ReplayNode(Node):
             try:
                 while not self._over(playing):
                     self._write(writer, names, monotonic_ns())
+                    if monotonic() - self._heard > SILENT:
+                        raise PerceptionError(
+                            f'detector {self._detector} has said nothing on /diagnostics for'
+                            f' {SILENT:.0f} s: it has ended, or hangs'
+                        )
                 self._account.seconds = perf_counter() - begun - LEAD
                 playing.result()
             finally:
@@ -302,6 +311,7 @@ class ReplayNode(Node):
                     'selection': describe_selection(asked, threshold),
                     'online': {
                         'rate': self._values['rate'],
+                        'latency_budget_ms': asked['latency_budget_ms'],
                         'images_late': self._late,
                         'most_late_ms': round(self._latest / 1e6, 2),
                         'answers_to_nothing': self._ledger.strange,

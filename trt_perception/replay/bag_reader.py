@@ -120,7 +120,11 @@ class BagReader:
         ]
         if not named:
             return there
-        self._lost += [f"file '{f.name}' is missing" for f in named if f not in there]
+        self._lost += [
+            f"file '{f.name}' is " + ('none that can be unpacked' if f.exists() else 'missing')
+            for f in named
+            if f not in there
+        ]
         self._notes += [
             f"file '{f.name}' is not in {METADATA} and not read" for f in there if f not in named
         ]
@@ -151,7 +155,7 @@ class BagReader:
             }
         except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, ValueError) as error:
             self._notes.append(
-                f'its {METADATA} cannot be read ({one_line(error)}); its files are all the same'
+                f'its {METADATA} cannot be read ({one_line(error)}); its files are read all the same'
             )
             return
         if (packed := self._metadata['format']) not in ('', 'zstd'):
@@ -198,13 +202,13 @@ class BagReader:
                         yield whole
 
     def at(self, wanted: Collection[tuple[str, int]]) -> Iterator[Message]:
-        """The messages that came on a topic at a time, nanoseconds; by the files' indices.
+        """The messages that came on a topic at a time, nanoseconds; what is not there is left out.
 
-        What is not there, or lies in a file without an index, is left out.
+        A file without an index is read from end to end, and some may come twice then.
         """
         for file in self.files:
             with self._unpacked(file, lambda error: None) as unpacked:
-                for message in _at(unpacked, wanted):
+                for message in _at(file, unpacked, wanted):
                     whole = _decompressed(message, lambda error: None)
                     if whole is not None:
                         yield whole
@@ -299,7 +303,7 @@ def _messages(
         on_damage(BagError(f"file '{file.name}' is damaged: {why}"))
 
 
-def _at(unpacked: Path, wanted: Collection[tuple[str, int]]) -> Iterator[Message]:
+def _at(file: Path, unpacked: Path, wanted: Collection[tuple[str, int]]) -> Iterator[Message]:
     from rosbags.rosbag2 import Reader
 
     with suppress(Exception), Reader(unpacked) as reader:
@@ -308,6 +312,10 @@ def _at(unpacked: Path, wanted: Collection[tuple[str, int]]) -> Iterator[Message
             if connections and reader.start_time <= time < reader.end_time:
                 for connection, at, data in reader.messages(connections, time, time + 1):
                     yield Message(connection.topic, connection.msgtype, at, data)
+        return
+    for message in _salvaged(file, unpacked, lambda error: None):
+        if (message.topic, message.time) in wanted:
+            yield message
 
 
 def _salvaged(file: Path, unpacked: Path, on_damage: Damage) -> Iterator[Message]:

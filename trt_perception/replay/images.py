@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,16 +21,19 @@ class Wanted(NamedTuple):
     time: int
 
 
-def find_images(summary: dict[str, Any], wanted: Iterable[Wanted]) -> tuple[dict[int, Frame], str]:
+def find_images(
+    summary: dict[str, Any], wanted: Iterable[Wanted], drawn: Callable[[Frame], bytes]
+) -> tuple[dict[int, bytes], str]:
     """Read frames again.
 
     Args:
         summary: ``replay.json``.
         wanted: in any order.
+        drawn: makes of a frame what is kept of it: a dozen of 4K would fill the memory.
 
     Returns:
-        Those that were found, by their place in ``wanted``; and, if the bag is not at hand any
-        more, why.
+        What was made of those that were found, by their place in ``wanted``; and, where some were
+        not, why.
     """
     path = Path(summary['bag']['path'])
     try:
@@ -43,11 +46,11 @@ def find_images(summary: dict[str, Any], wanted: Iterable[Wanted]) -> tuple[dict
     if now != then:
         return {}, f"the bag '{path}' is another one now"
     places = {frame: place for place, frame in enumerate(wanted)}
-    found: dict[int, Frame] = {}
+    found: dict[int, bytes] = {}
     for message in bag.at({(frame.topic, frame.time) for frame in places}):
         with suppress(FrameError):
             frame = image_of(message)
             place = places.get(Wanted(message.topic, frame.stamp.nanoseconds, message.time))
             if place is not None:
-                found[place] = frame
-    return found, '' if len(found) == len(places) else f"the bag '{path}' cannot be read any more"
+                found[place] = drawn(frame)
+    return found, '' if len(found) == len(places) else f"some are not found in '{path}' again"

@@ -113,15 +113,19 @@ class ResultWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.folder = Path(mkdtemp(dir=path.parent, prefix=f'.{path.name}-'))
             self.folder.chmod(0o777 & ~_umask())  # of a temporary folder others may read nothing
-            self._frames = (self.folder / FRAMES).open('w+b')
         except OSError as error:
-            raise ResultError(f"output '{path}' cannot be written: {error.strerror}") from None
-        self._open_bag(cameras)
+            raise self._failed(error) from None
+        try:
+            self._frames = (self.folder / FRAMES).open('w+b')
+            self._frames.write(_header(0))
+            self._open_bag(cameras)
+        except BaseException as error:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise self._failed(error) if isinstance(error, OSError) else error from None
 
     def _open_bag(self, cameras: Mapping[str, str]) -> None:
         from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-        self._frames.write(_header(0))
         # rosbags names the file after the folder that it makes.
         unfinished = self.folder / Path(BAG).stem
         self._bag = Writer(unfinished, version=8, storage_plugin=StoragePlugin.MCAP)
@@ -371,7 +375,7 @@ def _latched() -> Any:
     """A subscriber that comes late gets the last message."""
     from rosbags import interfaces as of
 
-    forever = of.QosTime(2147483647, 4294967295)
+    forever = of.QosTime(9223372036, 854775807)  # RMW_DURATION_INFINITE
     return of.Qos(
         of.QosHistory.KEEP_LAST, 1, of.QosReliability.RELIABLE, of.QosDurability.TRANSIENT_LOCAL,
         forever, forever, of.QosLiveliness.AUTOMATIC, forever, False,

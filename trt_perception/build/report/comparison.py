@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_perception.build.report import accuracy, page, pictures, script, strip, timeline
-from trt_perception.core import Frame
+from trt_perception.build.report import accuracy, page, script, strip, timeline
 from trt_perception.replay.coco import Accuracy
 from trt_perception.replay.comparison import Comparison, Counts
 from trt_perception.replay.limits import Check
@@ -39,7 +38,7 @@ class ComparisonPage:
         comparison: what was found out.
         facts: of what was compared: what it is, of the first and of the second.
         checks: what was asked, and whether it holds.
-        images: pictures of the worst frames, by their numbers, as far as they are there.
+        images: JPEG pictures of the worst frames, by their numbers, as far as they are there.
         notes: what weakens all of it, a line each.
         accuracy: against labels, which are the first then; None where two looks are compared.
     """
@@ -47,7 +46,7 @@ class ComparisonPage:
     comparison: Comparison
     facts: Sequence[tuple[str, str, str]]
     checks: Sequence[Check]
-    images: Mapping[int, Frame]
+    images: Mapping[int, bytes]
     notes: Sequence[str] = ()
     accuracy: Accuracy | None = None
 
@@ -182,7 +181,7 @@ class ComparisonPage:
             half = float(np.median(comparison.rows.scores[comparison.lost, 0]))
             yield 'lost', f'Half of what was lost had a score of {half:.2f} or less.'
         for old, new, number in comparison.renamed()[:3]:
-            yield 'changed', f'{old}, called {new}: {number:,}.'
+            yield 'changed', f'{old} is called {new}: {number:,}.'
         slower = comparison.slower()
         if slower is not None:
             what = 'longer' if slower > 0 else 'shorter'
@@ -258,7 +257,7 @@ class ComparisonPage:
         when = self._clock.told(int(frames.time[number])) if self._clock.bins > 2 else ''
         where = topic if len(frames.topics) > 1 or not when else ''
         return strip.Shot(
-            None if image is None else pictures.plain(image),
+            image,
             (width or 1280, height or 720),
             [strip.Pane(n, b) for n, b in zip(comparison.names, boxes, strict=True)],
             ' · '.join(part for part in (when, where) if part),

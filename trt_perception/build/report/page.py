@@ -62,7 +62,7 @@ th { text-align: left; color: var(--soft); font-weight: 500; white-space: nowrap
 th, td { padding: .38rem .8rem .38rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 td:first-child { overflow-wrap: break-word; min-width: 11rem; }
-.right { text-align: right; } th.right, td.right { padding-left: .6rem; }
+.right { text-align: right; white-space: nowrap; } th.right, td.right { padding-left: .6rem; }
 .box tr:last-child td { border-bottom: 0; } .box td:first-child, .box th:first-child {
   position: sticky; left: 0; background: var(--card); } .facts td:first-child { min-width: 6rem; }
 .facts td { min-width: 11rem; overflow-wrap: anywhere; }
@@ -150,7 +150,7 @@ svg.store { position: absolute; width: 0; height: 0; }
 .tile { flex: 0 0 min(19rem, 78vw); scroll-snap-align: start; color: inherit; line-height: 1.3;
   text-decoration: none; font-size: .85rem; } .tile b { display: block; margin-top: .45rem; }
 .tile span, .large header span { color: var(--soft); } .tile .shot { cursor: zoom-in;
-  aspect-ratio: 16 / 10; }
+  aspect-ratio: 16 / 9; }
 .shot { border-radius: .5rem; background: var(--line); } .tile:hover .shot {
   box-shadow: 0 0 0 2px var(--one); }
 .shot .blank { fill: var(--line); }
@@ -177,6 +177,8 @@ svg.store { position: absolute; width: 0; height: 0; }
 .large nav a:hover { border-color: var(--one); }
 .panes { display: grid; gap: .8rem; margin: auto 0; } .panes figure { display: grid; }
 .panes .shot { max-height: 82vh; } .panes figcaption { padding: .35rem 0 0; }
+@media (min-width: 44rem) { .panes.two .shot text { font-size: calc(22 * var(--u)); }
+  .panes.two .shot g rect { stroke-width: calc(3.5 * var(--u)); } }
 @media (min-width: 56rem) { .panes.two { grid-template-columns: 1fr 1fr; } }
 html.held { overflow: hidden; }
 @media (max-width: 44rem) {

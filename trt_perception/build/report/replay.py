@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_perception.build.report import page, pictures, script, strip, timeline
-from trt_perception.core import Frame
+from trt_perception.build.report import page, script, strip, timeline
+from trt_perception.build.report.pictures import plain
 from trt_perception.core.files import write_atomically
 from trt_perception.replay.bag_reader import METADATA
 from trt_perception.replay.images import Wanted, find_images
+from trt_perception.replay.ledger import DROPPED
 from trt_perception.replay.result import ReplayResult, SeenFrame, stages_of
 
 #: Frames of the strip: those with the most objects, each of another part of the recording, and the
@@ -26,6 +27,8 @@ _BUSY, _SLOW = 8, 4
 _SHOWN = 8
 
 
+#: Changes of diagnostics that are told.
+_CHANGES = 6
 #: The page, in the folder of a replay.
 PAGE = 'report.html'
 
@@ -37,7 +40,8 @@ def write_page(result: ReplayResult) -> None:
         PerceptionError: they are broken, or it cannot be written.
     """
     page = ReplayPage(result)
-    write_atomically(result.path / PAGE, page.to_html(*find_images(result.summary, page.wanted)))
+    images = find_images(result.summary, page.wanted, plain)
+    write_atomically(result.path / PAGE, page.to_html(*images))
 
 
 class ReplayPage:
@@ -50,6 +54,8 @@ class ReplayPage:
             ResultError: the files are broken.
         """
         self._summary = result.summary
+        self._online: dict[str, Any] = result.summary.get('online', {})
+        self._budget: float = self._online.get('latency_budget_ms', 0.0)
         self._rows: NDArray[Any] = np.array(result.rows())
         self._cameras = result.cameras
         self._names = result.class_names
@@ -107,11 +113,11 @@ class ReplayPage:
     def _name(self, number: int) -> str:
         return self._names[number] if number < len(self._names) else str(number)
 
-    def to_html(self, images: Mapping[int, Frame], gone: str = '') -> str:
+    def to_html(self, images: Mapping[int, bytes], gone: str = '') -> str:
         """One page.
 
         Args:
-            images: pictures of the frames that are `wanted`, by their place there.
+            images: JPEG pictures of the frames that are `wanted`, by their place there.
             gone: why some are missing.
         """
         found = {k: images[place] for place, k in enumerate(self._kept) if place in images}
@@ -126,7 +132,7 @@ class ReplayPage:
         cameras = self._summary['cameras'].values()
         return sum(sum(camera['frames']['rejected'].values()) for camera in cameras)
 
-    def _body(self, images: Mapping[int, Frame], gone: str) -> Iterator[str]:
+    def _body(self, images: Mapping[int, bytes], gone: str) -> Iterator[str]:
         summary = self._summary
         yield page.lead(
             f'{Path(summary["model"]["path"]).name} on {Path(summary["bag"]["path"]).name}, run by'
@@ -167,14 +173,20 @@ class ReplayPage:
         for topic, camera in self._summary['cameras'].items():
             for kind, why in camera['rejected_because'].items():
                 number = camera['frames']['rejected'][kind]
-                yield f'{topic}: {number:,} could not be used, the first: {why}'
+                if kind == DROPPED:
+                    yield f'{topic}: {number:,} were dropped: {why}'
+                else:
+                    yield f'{topic}: {number:,} could not be used, the first: {why}'
             odd = ', '.join(f'{n:,} {kind}' for kind, n in camera['stamps'].items() if n)
             if odd:
                 yield f'{topic}: stamps that are {odd}.'
         if not self._summary['complete']:
             yield 'This is the beginning of the bag only.'
+        for change in self._online.get('changes', ())[:_CHANGES]:
+            what = '{at_s} s: diagnostics of {task} became {level}: {message}'
+            yield what.format(**change)
 
-    def _strip(self, images: Mapping[int, Frame]) -> str:
+    def _strip(self, images: Mapping[int, bytes]) -> str:
         shots = [self._shot(*kept, images.get(k)) for k, kept in self._kept.items()]
         return page.section(
             'Worth a look',
@@ -185,7 +197,7 @@ class ReplayPage:
             anchor='frames',
         )
 
-    def _shot(self, why: str, seen: SeenFrame, image: Frame | None) -> strip.Shot:
+    def _shot(self, why: str, seen: SeenFrame, image: bytes | None) -> strip.Shot:
         found = seen.detections
         boxes = []
         columns = (found.boxes.tolist(), found.scores.tolist(), found.class_ids.tolist())
@@ -195,7 +207,7 @@ class ReplayPage:
             boxes.append(strip.Box((x1, y1, x2, y2), name, 'found', told, told))
         when = self._clock.told(seen.time)
         return strip.Shot(
-            None if image is None else pictures.plain(image),
+            image,
             seen.size if seen.size[0] else (1280, 720),
             [strip.Pane(seen.topic, boxes)],
             f'{when} · {seen.topic}' if len(self._cameras) > 1 else when,
@@ -204,21 +216,26 @@ class ReplayPage:
 
     def _times(self) -> str:
         parts = []
+        how = 'From the message to the detections, without waiting in queues'
+        if self._online:
+            how = 'Live: from the stamp of an image to its detections, all queues included'
         for number, topic in enumerate(self._cameras):
             rows = self._rows[self._rows['camera'] == number]
             if not len(rows):
                 continue
-            clock, period = self._clock, self._period(number)
+            clock, budget, period = self._clock, self._budget, self._period(number)
             bins = clock.bin(rows['time'])
             line = timeline.Line('', '', timeline.Envelope.of(bins, rows['total'], clock.bins))
             key = ('budget', 'until the next image comes') if period else ('one', 'median')
+            if budget:
+                key = ('budget', 'latency budget of the detector')
             what = f'milliseconds an image of {topic} over time'
-            drawn = timeline.milliseconds(clock, [line], what, period)
+            drawn = timeline.milliseconds(clock, [line], what, budget or period)
             title = page.titled(topic, '') if len(self._cameras) > 1 else ''
             parts.append(page.box(title, page.key(key), drawn, _stages(rows)))
         return page.section(
             'Time an image takes',
-            'From the message to the detections, without waiting in queues. The line is the median,'
+            f'{how}. The line is the median,'
             ' the band reaches from the least to the 95th of 100; a mark at the top edge stands for'
             ' slower ones. Below, milliseconds by stage.',
             *parts,
