@@ -58,7 +58,7 @@ TICK, LEAD = 0.02, 1.0
 #: Seconds between two looks at what has come back.
 LOOK = 0.2
 #: Seconds that the detector gets for what is under way when all is played.
-DRAIN = 10.0
+DRAIN = 30.0
 #: Seconds after which it is said what is waited for.
 SLOW = 2.0
 #: Seconds without diagnostics, which come once a second, after which a detector is taken for dead.
@@ -288,11 +288,6 @@ class ReplayNode(Node):
             try:
                 while not self._over(playing):
                     self._write(writer, names, monotonic_ns())
-                    if monotonic() - self._heard > SILENT:
-                        raise PerceptionError(
-                            f'detector {self._detector} has said nothing on /diagnostics for'
-                            f' {SILENT:.0f} s: it has ended, or hangs'
-                        )
                 self._account.seconds = perf_counter() - begun - LEAD
                 playing.result()
             finally:
@@ -326,7 +321,12 @@ class ReplayNode(Node):
         self.get_logger().info(f'{self._folder}: {looked_at} of {sent} images were looked at')
 
     def _over(self, playing: Future[None]) -> bool:
-        """Wait a moment; whether all is played and nothing more will come."""
+        """Wait a moment; whether all is played and nothing more will come.
+
+        Raises:
+            PerceptionError: the detector is gone.
+        """
+        self._see_it_lives()
         if wait([playing], LOOK).not_done:
             return False
         if playing.exception() is not None or self._stopping.is_set():
@@ -336,10 +336,18 @@ class ReplayNode(Node):
         while monotonic() < give_up and complete < 1 + bool(self._ledger.waiting):
             if self._stopping.wait(0.05):
                 break
+            self._see_it_lives()
             if self._news > since:
                 since = self._news
                 complete += all(map(self._accounted, self._cameras.values()))
         return True
+
+    def _see_it_lives(self) -> None:
+        if monotonic() - self._heard > SILENT:
+            raise PerceptionError(
+                f'detector {self._detector} has said nothing on /diagnostics for {SILENT:.0f} s: it'
+                ' has ended, or hangs'
+            )
 
     def _accounted(self, camera: str) -> bool:
         status = self._statuses[camera or 'inference']
