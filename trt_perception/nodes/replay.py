@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from rclpy.client import Client
 
 #: Seconds between two ticks of /clock, and of the clock before the first image.
-TICK, LEAD = 0.02, 1.0
+TICK, LEAD = 0.02, 0.5
 #: Seconds between two looks at what has come back.
 LOOK = 0.2
 #: Seconds that the detector gets for what is under way when all is played.
