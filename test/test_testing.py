@@ -41,11 +41,6 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
-def run(project: pytest.Pytester, text: str, *options: str) -> pytest.RunResult:
-    project.makepyfile(text)
-    return project.runpytest_subprocess('-p', 'trt_perception.testing', *options)
-
-
 def test_the_example(tmp_path: Path) -> None:
     """As the documentation has it, found by its entry point alone, and without ROS."""
     pytest.importorskip('av')
@@ -78,81 +73,76 @@ def test_the_example(tmp_path: Path) -> None:
     assert summary['selection']['score_threshold'] == 0.4
 
 
+SAYS = """
+import pytest
+from trt_perception.testing import Replay, ReplayBag
+
+FRONT, REAR = '/front/image_raw', '/rear/image_raw/compressed'
+
+@pytest.fixture
+def replay(replay_bag: ReplayBag) -> Replay:
+    return replay_bag('bag', params='detector.yaml')
+
+def test_counts(replay):
+    replay.assert_whole()
+    assert replay.images == 20
+    assert replay.classes == {'red': 18, 'green': 18, 'blue': 18}
+    assert (replay.count(), replay.count('red'), replay.count('red', FRONT)) == (54, 18, 10)
+    assert (replay.images_with('red'), replay.images_with(topic=REAR)) == (18, 8)
+    assert [seen.topic for seen in replay.frames(REAR)] == [REAR] * 10
+    replay.assert_count('red', at_least=18, at_most=18)
+    assert replay.latency_ms(100) >= replay.latency_ms(50, 'infer') > 0
+    replay.assert_latency(p50_ms=9e9, max_ms=9e9, stage='infer', topic=FRONT)
+
+def test_replayed_once(replay, replay_bag, tmp_path):
+    assert replay_bag('bag', 'detector.yaml') is replay
+    given = {'model': 'color.onnx', 'classes': ['blue']}
+    other = replay_bag('bag', given, topics=[FRONT], limit=3, classes=['red'])
+    assert (other.images, set(other.classes)) == (3, {'red'})
+    assert other.folder != replay.folder
+"""
+
+FAILS = """
+import pytest
+
+@pytest.fixture
+def all_of_it(replay_bag):
+    return replay_bag('bag', model='color.onnx')
+
+def test_introspection(all_of_it):
+    assert all_of_it.count('red') >= 1000
+
+def test_count(all_of_it):
+    all_of_it.assert_count('red', at_least=1000)
+
+def test_latency(all_of_it):
+    all_of_it.assert_latency(p50_ms=1e-6, p95_ms=9e9, max_ms=1e-6)
+
+def test_class(all_of_it):
+    all_of_it.count('rde')
+
+def test_bag(replay_bag):
+    replay_bag('nowhere', model='color.onnx')
+
+def test_parameter(replay_bag):
+    replay_bag('bag', 'detector.yaml', score_treshold=0.1)
+
+def test_class_that_is_not_there(replay_bag):
+    replay_bag('bag', model='color.onnx', classes=['person'])
+
+def test_whole(replay_bag):
+    replay_bag('odd', model='color.onnx').assert_whole()
+"""
+
+
 def test_what_can_be_said(project: pytest.Pytester) -> None:
-    result = run(
-        project,
-        """
-        import pytest
-        from trt_perception.testing import Replay, ReplayBag
-
-        FRONT, REAR = '/front/image_raw', '/rear/image_raw/compressed'
-
-        @pytest.fixture
-        def replay(replay_bag: ReplayBag) -> Replay:
-            return replay_bag('bag', params='detector.yaml')
-
-        def test_counts(replay):
-            replay.assert_whole()
-            assert replay.images == 20
-            assert replay.classes == {'red': 18, 'green': 18, 'blue': 18}
-            assert (replay.count(), replay.count('red'), replay.count('red', FRONT)) == (54, 18, 10)
-            assert (replay.images_with('red'), replay.images_with(topic=REAR)) == (18, 8)
-            assert [seen.topic for seen in replay.frames(REAR)] == [REAR] * 10
-            replay.assert_count('red', at_least=18, at_most=18)
-            assert replay.latency_ms(100) >= replay.latency_ms(50, 'infer') > 0
-            replay.assert_latency(p50_ms=9e9, max_ms=9e9, stage='infer', topic=FRONT)
-
-        def test_replayed_once(replay, replay_bag, tmp_path):
-            assert replay_bag('bag', 'detector.yaml') is replay
-            given = {'model': 'color.onnx', 'classes': ['blue']}
-            other = replay_bag('bag', given, topics=[FRONT], limit=3, classes=['red'])
-            assert (other.images, set(other.classes)) == (3, {'red'})
-            assert other.folder != replay.folder
-        """,
-    )
-    result.assert_outcomes(passed=2)
-
-
-def test_what_it_says_when_they_fail(project: pytest.Pytester) -> None:
+    """And what is said where it does not hold."""
     messages = [(FRONT, START + n, raw(gray(n), START + n)) for n in range(4)]
     messages[2][2].encoding = 'strange'
     write(project.path / 'odd', iter(messages))
-    result = run(
-        project,
-        """
-        import pytest
-
-        @pytest.fixture
-        def replay(replay_bag):
-            return replay_bag('bag', model='color.onnx')
-
-        def test_introspection(replay):
-            assert replay.count('red') >= 1000
-
-        def test_count(replay):
-            replay.assert_count('red', at_least=1000)
-
-        def test_latency(replay):
-            replay.assert_latency(p50_ms=1e-6, p95_ms=9e9, max_ms=1e-6)
-
-        def test_class(replay):
-            replay.count('rde')
-
-        def test_bag(replay_bag):
-            replay_bag('nowhere', model='color.onnx')
-
-        def test_parameter(replay_bag):
-            replay_bag('bag', 'detector.yaml', score_treshold=0.1)
-
-        def test_class_that_is_not_there(replay_bag):
-            replay_bag('bag', model='color.onnx', classes=['person'])
-
-        def test_whole(replay_bag):
-            replay_bag('odd', model='color.onnx').assert_whole()
-        """,
-        '--tb=short',
-    )
-    result.assert_outcomes(failed=8)
+    project.makepyfile(test_holds=SAYS, test_fails=FAILS)
+    result = project.runpytest_subprocess('-p', 'trt_perception.testing', '--tb=short')
+    result.assert_outcomes(passed=2, failed=8)
     result.stdout.fnmatch_lines_random(
         [
             'E *assert 16 >= 1000',

@@ -173,10 +173,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Replay and report.
 
     Returns:
-        The exit code: 0, or `CHANGED`; 1 if the live detector has failed.
+        The exit code: 0, or `CHANGED`.
 
     Raises:
-        PerceptionError: a file is missing or wrong, or nothing in the bag can be used.
+        PerceptionError: a file is missing or wrong, nothing in the bag can be used, or the live
+            detector has failed.
     """
     from trt_perception.cli.replaying import plan
     from trt_perception.core.files import check_writable, write_atomically
