@@ -55,6 +55,16 @@ def test_replay(tmp_path: Path) -> None:
     assert all(part['ratio'] > 0 for part in report['throughput'])
 
 
+def test_pages(tmp_path: Path) -> None:
+    file = tmp_path / 'figures.json'
+    video = write_video(tmp_path / 'v.mp4')
+    options = ['--video', str(video), '--frames', '90', '--times', '1', '--json', str(file)]
+    run('pages.py', *options, domain_id=0)
+    report = json.loads(file.read_text())
+    assert set(report) == {'report', 'comparison'}
+    assert all(0 < page['bytes'] < 5e6 for page in report.values())
+
+
 def test_topics(domain_id: int, tmp_path: Path) -> None:
     model = constant_detector(tmp_path / 'm.onnx')
     video = write_video(tmp_path / 'v.mp4')

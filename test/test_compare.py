@@ -22,6 +22,7 @@ from test_report import Page
 from trt_perception.build.report import timeline
 from trt_perception.cli.comparing import CHANGED
 from trt_perception.cli.main import main
+from trt_perception.replay.comparison import Counts
 
 FRAMES = 24
 TOPIC = FRONT
@@ -58,12 +59,10 @@ def test_what_changed(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads(capsys.readouterr().out)
     n = FRAMES
     assert told['counts'] == {
-        'first': 3 * n, 'second': 3 * n, 'matched': 2 * n, 'moved': n, 'rescored': n, 'lost': n,
-        'new': n,
+        'first': 3 * n, 'second': 3 * n, 'matched': 2 * n, 'moved': n, 'rescored': n,
+        'changed': 2 * n, 'lost': n, 'new': n,
     }  # fmt: skip
-    assert told['by_class']['<dog>'] == {
-        'first': 0, 'second': n, 'matched': 0, 'moved': 0, 'rescored': 0, 'lost': 0, 'new': n,
-    }  # fmt: skip
+    assert told['by_class']['<dog>'] == Counts(0, n, 0, 0, 0, 0, 0, n)._asdict()
     assert told['frames'] == {'both': n, 'only_first': 0, 'only_second': 0, 'differing': n}
     assert told['renamed'] == [{'from': 'person', 'to': '<dog>', 'count': n}]
     assert told['passed'] and not told['identical'] and told['limits'] == []
@@ -117,9 +116,7 @@ def test_labels(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run('compare', path, world / 'before', '--html', html, '--json', '-', '--max-lost', '40%',
         code=CHANGED)  # fmt: skip
     told = json.loads(capsys.readouterr().out)
-    assert told['counts'] == {
-        'first': 24, 'second': 36, 'matched': 12, 'moved': 0, 'rescored': 0, 'lost': 12, 'new': 24,
-    }  # fmt: skip
+    assert told['counts'] == Counts(24, 36, 12, 0, 0, 0, 12, 24)._asdict()
     # At every overlap a car, at none a person.
     assert told['accuracy'] == {'map': pytest.approx(0.5), 'map50': pytest.approx(0.5)}
     text = ' '.join(Page(html.read_text()).texts)
@@ -166,6 +163,7 @@ def test_a_baseline(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     [
         (('compare', 'before', 'nowhere'), "'nowhere' is no replay"),
         (('compare', 'nowhere', 'after'), "'nowhere' is no replay"),
+        (('compare', 'before', 'labels2.json'), 'labels come first'),
         (('compare', 'after', 'other'), 'have no frame in common'),
         (('compare', 'before/replay.json', 'after'), 'is not a COCO detection data set'),
         (('compare', 'before', 'after', '--html', 'nowhere/c.html'), 'nowhere'),

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from trt_perception.core import Detections, Stamp
 from trt_perception.core.nms import pairwise_iou
 from trt_perception.replay.coco import DatasetError
-from trt_perception.replay.comparison import Comparison, Counts, Rules, compare, paired
+from trt_perception.replay.comparison import Comparison, Counts, Rules
 from trt_perception.replay.labels import ClassList, Labels, against_labels
+from trt_perception.replay.matching import compare, paired
 from trt_perception.replay.result import SeenFrame
 
 NAMES = ('car', 'person', 'traffic light')
@@ -50,15 +51,15 @@ def test_each_kind_of_change():
     seen = compared(first, second)
     # Cars: one as it was, one at an overlap of 0.82; a person of another score, and a new one.
     assert seen.by_class() == {
-        'car': Counts(2, 2, 2, 0, 0, 0, 0),
-        'person': Counts(1, 2, 1, 0, 1, 0, 1),
-        'traffic light': Counts(1, 0, 0, 0, 0, 1, 0),
+        'car': Counts(2, 2, 2, 0, 0, 0, 0, 0),
+        'person': Counts(1, 2, 1, 0, 1, 1, 0, 1),
+        'traffic light': Counts(1, 0, 0, 0, 0, 0, 1, 0),
     }
-    assert compared(first, second, moved=0.9).counts() == Counts(4, 4, 3, 1, 1, 1, 1)
+    assert compared(first, second, moved=0.9).counts() == Counts(4, 4, 3, 1, 1, 2, 1, 1)
     assert seen.by_size() == {
-        'small': Counts(2, 3, 2, 0, 1, 0, 1),
-        'medium': Counts(0, 0, 0, 0, 0, 0, 0),
-        'large': Counts(2, 1, 1, 0, 0, 1, 0),
+        'small': Counts(2, 3, 2, 0, 1, 1, 0, 1),
+        'medium': Counts(0, 0, 0, 0, 0, 0, 0, 0),
+        'large': Counts(2, 1, 1, 0, 0, 0, 1, 0),
     }
     assert seen.distances() == pytest.approx([0.6 + 0.4 + 0.2])
     assert not seen.identical and compared(first, first).identical
@@ -68,7 +69,7 @@ def test_each_kind_of_change():
 def test_what_is_called_something_else():
     first, second = [frame(0, (0, THERE, 0.9))], [frame(0, (1, THERE, 0.8))]
     seen = compared(first, second)
-    assert seen.counts() == Counts(1, 1, 0, 0, 0, 1, 1)
+    assert seen.counts() == Counts(1, 1, 0, 0, 0, 0, 1, 1)
     assert seen.renamed() == [('car', 'person', 1)]
 
 
@@ -87,8 +88,8 @@ def test_classes_are_those_of_the_names_and_not_of_the_numbers():
 def test_a_partner_may_have_less_than_the_score_from_which_on_detections_count():
     first = [frame(0, (0, HERE, 0.5), (0, THERE, 0.3))]
     second = [frame(0, (0, HERE, 0.38), (1, THERE, 0.39))]
-    assert compared(first, second, score=0.4).counts() == Counts(1, 0, 1, 0, 1, 0, 0)
-    assert compared(first, second).counts() == Counts(2, 2, 1, 0, 1, 1, 1)
+    assert compared(first, second, score=0.4).counts() == Counts(1, 0, 1, 0, 1, 1, 0, 0)
+    assert compared(first, second).counts() == Counts(2, 2, 1, 0, 1, 1, 1, 1)
 
 
 def test_frames_pair_up_by_topic_and_stamp():
@@ -99,7 +100,7 @@ def test_frames_pair_up_by_topic_and_stamp():
     seen = compared(first, second)
     assert seen.frames.seen.tolist() == [[True, True]] * 3 + [[True, False], [True, True],
                                                             [False, True]]  # fmt: skip
-    assert seen.counts() == Counts(3, 4, 2, 0, 0, 1, 2)
+    assert seen.counts() == Counts(3, 4, 2, 0, 0, 0, 1, 2)
     assert seen.worst(9, 0.0) == [3, 4, 5]
     assert seen.worst(9, 1.0) == [3, 4]  # the last is of the first camera too, 0.2 s later
     assert seen.worst(1) == [3]
@@ -107,7 +108,7 @@ def test_frames_pair_up_by_topic_and_stamp():
 
 def test_nothing_at_all():
     seen = compared([], [])
-    assert seen.counts() == Counts(*[0] * 7)
+    assert seen.counts() == Counts(*[0] * 8)
     assert (seen.worst(3), seen.slower(), len(seen.frames)) == ([], None, 0)
     assert compared([frame(0)], [frame(0)]).identical
 
@@ -130,7 +131,7 @@ def test_it_is_the_same_either_way(one, other):
     there = compared([frame(0, *one)], [frame(0, *other)])
     back = compared([frame(0, *other)], [frame(0, *one)])
     a, b = there.counts(), back.counts()
-    assert a == (b.second, b.first, b.matched, b.moved, b.rescored, b.new, b.lost)
+    assert a == (b.second, b.first, b.matched, b.moved, b.rescored, b.changed, b.new, b.lost)
     assert a.first == a.matched + a.lost == len(one)
     # Nothing is left on both sides that would fit together, and no pair does not.
     overlap = there.rows.overlap
@@ -227,7 +228,7 @@ def test_a_replay_against_labels(tmp_path):
     seen = compare(pairs, (dataset.class_names, NAMES), ('labels', 'B'), rules)
     # Neither a traffic light nor a zebra counts, nor what is in the crowd, nor frames without.
     assert seen.by_class() == {
-        'car': Counts(2, 2, 1, 0, 0, 1, 1), 'Person': Counts(1, 1, 1, 0, 0, 0, 0),
+        'car': Counts(2, 2, 1, 0, 0, 0, 1, 1), 'Person': Counts(1, 1, 1, 0, 0, 0, 0, 0),
     }  # fmt: skip
     assert classes.unknown_classes == ('traffic light',)
     accuracy = dataset.score({picture.id: f.detections for picture, f in looks}, classes)

@@ -57,12 +57,15 @@ def run(arguments: argparse.Namespace) -> int:
         PerceptionError: a file is missing or wrong, or the two have nothing in common.
     """
     from trt_perception.cli.comparing import compared, passed, print_comparison, to_dict
+    from trt_perception.core import PerceptionError
     from trt_perception.core.files import check_writable, write_atomically
     from trt_perception.replay.result import open_result
 
     for path in (arguments.html, arguments.json not in ('', '-') and Path(arguments.json)):
         if path:
             check_writable(path)
+    if arguments.second.is_file() and not arguments.first.is_file():
+        raise PerceptionError(f"'{arguments.second}' is no folder of a replay; labels come first")
     result = open_result(arguments.second)
     page = compared(arguments.first, result, arguments.second.resolve().name, arguments)
     if arguments.html:

@@ -75,9 +75,10 @@ def compared(
     """
     from trt_perception.build.report.comparison import ComparisonPage
     from trt_perception.core import PerceptionError
-    from trt_perception.replay.comparison import Rules, compare, paired
+    from trt_perception.replay.comparison import Rules
     from trt_perception.replay.labels import ClassList, Labels, against_labels
     from trt_perception.replay.limits import Limits, check
+    from trt_perception.replay.matching import compare, paired
     from trt_perception.replay.result import open_result
 
     limits = Limits(*(getattr(arguments, f'max_{limit}') for limit in LIMITS))
@@ -231,7 +232,7 @@ def print_comparison(page: ComparisonPage) -> None:
 
     comparison = page.comparison
     table = Table('class', box=SIMPLE)
-    headings = [*comparison.names, 'matched', 'moved', 're-scored', 'lost', 'new']
+    headings = [*comparison.names, 'matched', 'moved', 're-scored', 'changed', 'lost', 'new']
     for heading in headings:
         table.add_column(heading, justify='right')
     for name, counts in comparison.by_class().items():

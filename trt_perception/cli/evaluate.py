@@ -164,8 +164,9 @@ def _page(
     from trt_perception.build.report.pictures import plain
     from trt_perception.core import Detections, Frame, Selection, Stamp
     from trt_perception.core.files import sha256
-    from trt_perception.replay.comparison import Rules, compare
+    from trt_perception.replay.comparison import Rules
     from trt_perception.replay.labels import against_labels
+    from trt_perception.replay.matching import compare
     from trt_perception.replay.result import SeenFrame
 
     score = max(Selection().score_threshold, evaluation.selection.score_threshold)

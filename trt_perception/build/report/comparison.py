@@ -10,9 +10,8 @@ from html import escape
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trt_perception.build.report import accuracy, page, script, strip, timeline
+from trt_perception.build.report import accuracy, course, page, script, strip, timeline
 from trt_perception.replay.coco import Accuracy
 from trt_perception.replay.comparison import Comparison, Counts
 from trt_perception.replay.limits import Check
@@ -20,7 +19,7 @@ from trt_perception.replay.limits import Check
 #: Frames of the strip.
 WORST = 12
 _SHOWN = 10
-_MINUS, _NOTHING = '\u2212', '\u2013'
+_NOTHING = '\u2013'
 
 
 class Words(NamedTuple):
@@ -79,6 +78,8 @@ class ComparisonPage:
     def _title(self) -> str:
         if self.comparison.identical:
             return 'The same detections, bit for bit'
+        if not self._counts.first:
+            return f'{self._counts.second:,} detections where there were none'
         kept = _percent(self._counts.matched, self._counts.first)
         if self.accuracy is not None:
             return f'{kept} of what is labelled was found'
@@ -95,9 +96,9 @@ class ComparisonPage:
         if self.accuracy is not None:
             yield accuracy.section(self.accuracy, self.comparison.rules.score)
         if self._clock.bins > 2:
-            yield self._differences()
-            yield self._found()
-        yield self._times()
+            yield course.differences(self.comparison, self._clock, *self._words)
+            yield course.found(self.comparison, self._clock)
+        yield course.times(self.comparison, self._clock)
         yield self._origin()
 
     def _summary(self) -> str:
@@ -115,7 +116,7 @@ class ComparisonPage:
                 f'{second}: {counts.second:,} detections{least} in {both:,} pictures, in which'
                 f' {counts.first:,} objects are labelled.'
             )
-        changed = int((self.comparison.moved | self.comparison.rescored).sum())
+        changed = counts.changed
         kinds = [
             ('same', counts.matched - changed, 'as before' if not self._labelled else 'found'),
             ('changed', changed, 'moved or of another score' if not self._labelled else 'loose'),
@@ -125,7 +126,7 @@ class ComparisonPage:
         key = [(kind, f'{number:,} {what}') for kind, number, what in kinds]
         parts = [
             page.lead(lead),
-            page.proportions([(kind, max(number, 0)) for kind, number, _ in kinds]),
+            page.proportions([(kind, number) for kind, number, _ in kinds]),
             page.key(*key),
             page.cards(self._cards()),
         ]
@@ -292,98 +293,15 @@ class ComparisonPage:
         )
 
     def _row(self, name: str, counts: Counts) -> list[str]:
-        changed = min(counts.moved + counts.rescored, counts.matched)
-        bar = page.proportions(
-            [('same', counts.matched - changed), ('changed', changed), ('lost', counts.lost),
-             ('new', counts.new)], 'thin',
-        )  # fmt: skip
+        same = counts.matched - counts.changed
+        shares = [('same', same), ('changed', counts.changed)]
+        bar = page.proportions([*shares, ('lost', counts.lost), ('new', counts.new)], 'thin')
         cells = [
             escape(name) + bar, f'{counts.first:,}', f'{counts.second:,}',
             _cell('bad', counts.lost), _share(counts.lost, counts.first),
             _cell('new', counts.new), _share(counts.new, counts.second), f'{counts.moved:,}',
         ]  # fmt: skip
         return cells if self._labelled else [*cells, f'{counts.rescored:,}']
-
-    def _differences(self) -> str:
-        comparison, clock, words = self.comparison, self._clock, self._words
-        bins = clock.bin(comparison.frames.time)[comparison.rows.frame]
-        lost, new = comparison.lost, comparison.new
-        if not (lost | new).any():
-            return ''
-
-        def one(name: str, chosen: NDArray[np.bool_]) -> str:
-            number = f'{_MINUS}{(lost & chosen).sum():,}  +{(new & chosen).sum():,}'
-            return timeline.mirrored(clock, name, bins[lost & chosen], bins[new & chosen], number)
-
-        shown = [one('', np.ones(len(bins), bool))]
-        rest: list[str] = []
-        order = sorted(self._by_class, key=lambda n: -sum(self._by_class[n][-2:]))
-        for name in order:
-            if self._by_class[name].lost + self._by_class[name].new:
-                own = comparison.rows.class_id == comparison.class_names.index(name)
-                (shown if len(shown) <= 6 else rest).append(one(name, own))
-        parts = [timeline.lanes(clock, shown)]
-        if rest:
-            folded = timeline.lanes(clock, rest[:30])
-            parts.append(page.folded(f'{len(rest[:30])} more classes', folded, rest=True))
-        return page.section(
-            'When they differ',
-            f'Detections that are {words.new} stand above the line, those that are {words.lost}'
-            ' below it.',
-            page.box(page.key(('new', words.new), ('lost', words.lost)), *parts),
-        )
-
-    def _found(self) -> str:
-        comparison, clock = self.comparison, self._clock
-        frames, rows = comparison.frames, comparison.rows
-        bins = clock.bin(frames.time)
-
-        def one(name: str, chosen: NDArray[np.bool_]) -> str:
-            lines = []
-            for side, kind in enumerate(('first', 'second')):
-                mine = chosen & ~np.isnan(rows.scores[:, side])
-                found = np.bincount(rows.frame[mine], minlength=len(frames)).astype(float)
-                found[~frames.seen[:, side]] = np.nan
-                envelope = timeline.Envelope.of(bins, found, clock.bins)
-                lines.append(timeline.Line(kind, comparison.names[side], envelope))
-            counts = comparison.counts(chosen)
-            return timeline.lane(clock, name, lines, f'{counts.first:,} → {counts.second:,}')
-
-        shown = [one('', np.ones(len(rows.frame), bool))]
-        for name in list(self._by_class)[:24]:
-            shown.append(one(name, rows.class_id == comparison.class_names.index(name)))
-        parts = [timeline.lanes(clock, shown[:7])]
-        if shown[7:]:
-            rest = timeline.lanes(clock, shown[7:])
-            parts.append(page.folded(f'{len(shown[7:])} more classes', rest, rest=True))
-        return page.section(
-            'Detections over time',
-            'How many are found in a frame: the line is the median, the band reaches from the least'
-            ' to the most.',
-            page.box(_sides(comparison.names), *parts),
-        )
-
-    def _times(self) -> str:
-        comparison, clock = self.comparison, self._clock
-        frames = comparison.frames
-        bins = clock.bin(frames.time)
-        lines = [
-            timeline.Line(kind, name, timeline.Envelope.of(bins, values, clock.bins))
-            for kind, name, values in zip(
-                ('first', 'second'), comparison.names, frames.total_ms.T, strict=True
-            )
-            if not np.isnan(values).all()
-        ]
-        if not lines:
-            return ''
-        what = 'milliseconds a frame over time'
-        return page.section(
-            'Time a frame takes',
-            'From the image to its detections, without waiting in queues: the line is the median,'
-            ' the band reaches from the least to the 95th of 100; a mark at the top edge stands'
-            ' for slower ones.',
-            page.box(_sides(comparison.names), timeline.milliseconds(clock, lines, what)),
-        )
 
     def _origin(self) -> str:
         rows = [
@@ -417,10 +335,6 @@ def _checks(checks: Sequence[Check]) -> str:
         for check in checks
     ]
     return page.table(('what was asked', 'is', 'may be'), rows, '.rr')
-
-
-def _sides(names: tuple[str, str]) -> str:
-    return page.key(('first', names[0]), ('second', names[1]))
 
 
 def _medians(comparison: Comparison) -> tuple[float | None, float | None]:

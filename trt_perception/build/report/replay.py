@@ -255,12 +255,10 @@ class ReplayPage:
             return timeline.lane(clock, name, [line], f'{often:,}')
 
         shown = [one('', len(self._class))]
-        shown += [one(name, often) for name, often in list(self._by_class.items())[:24]]
+        shown += [one(name, often) for name, often in self._by_class.items()]
         parts = [timeline.lanes(clock, shown[: _SHOWN + 1])]
-        rest = shown[_SHOWN + 1 :]
-        if rest:
-            lanes = timeline.lanes(clock, rest)
-            parts.append(page.folded(f'{len(rest)} more classes', lanes, rest=True))
+        if shown[_SHOWN + 1 :]:
+            parts.append(timeline.more(clock, shown[_SHOWN + 1 :]))
         return page.section(
             'Detections over time',
             'How many are found in an image: the line is the median, the band reaches from the'

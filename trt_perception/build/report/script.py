@@ -70,10 +70,12 @@ SCRIPT = """
     scrollTo({top, behavior: 'instant'});
     if (tile) tile.focus({preventScroll: true});
   };
-  addEventListener('hashchange', () => {
+  const hold = () => {
     document.documentElement.classList.toggle('held', Boolean(open()));
     if (open()) open().querySelector('.close').focus({preventScroll: true});
-  });
+  };
+  addEventListener('hashchange', hold);
+  hold();
   addEventListener('keydown', (event) => {
     if (!open()) return;
     if (event.key === 'Escape') close();

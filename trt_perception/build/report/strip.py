@@ -121,7 +121,7 @@ def _large(number: int, shot: Shot, count: int, kinds: Sequence[tuple[str, str]]
     before, after = (number - 1) % count, (number + 1) % count
     kind = 'two' if len(shot.panes) > 1 else ''
     return (
-        f'<div class="large" id="frame-{number}" role="dialog"'
+        f'<div class="large" id="frame-{number}" role="dialog" aria-modal="true"'
         f' aria-label="{escape(shot.title)}"><header><div><b>{escape(shot.title)}</b>'
         f'<span>{escape(shot.told)}</span></div><nav>'
         f'<a href="#frame-{before}" aria-label="the frame before" rel="prev">&lsaquo;</a>'

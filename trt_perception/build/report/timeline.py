@@ -16,9 +16,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trt_perception.build.report import page
+
 Array = NDArray[np.float64]
 
 _MOST, _FEW = 240, 40
+_LANES = 24
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,14 @@ def lanes(clock: Clock, shown: Sequence[str]) -> str:
     """Lanes below each other, with one axis of time."""
     axis = f'<div class="lane-axis">{_time_axis(clock)}</div>'
     return f'<div class="lanes">{"".join(shown)}{axis}</div>'
+
+
+def more(clock: Clock, rest: Sequence[str]) -> str:
+    """The other lanes, folded away, as far as a page can hold them."""
+    told = f'{len(rest)} more classes'
+    if len(rest) > _LANES:
+        told = f'{_LANES} of {len(rest)} more classes, the first'
+    return page.folded(told, lanes(clock, rest[:_LANES]), rest=True)
 
 
 def _lane(name: str, number: str, top: str, parts: Sequence[str], kind: str, what: str) -> str:
