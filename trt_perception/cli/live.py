@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,11 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
+from trt_perception.cli.opening import find_engine
 from trt_perception.cli.progress import counted, interruptible
-from trt_perception.cli.replaying import Task
+from trt_perception.cli.replaying import Task, wish_of
 from trt_perception.core import PerceptionError
+from trt_perception.nodes.detection import MOST_TOGETHER
 from trt_perception.nodes.detector import DetectorNode
 from trt_perception.nodes.launch_replay import (
     detector_parameters,
@@ -42,6 +45,9 @@ def replay_live(task: Task, output: Path, rate: float) -> None:
         PerceptionError: the detector cannot work, or a component of it failed.
         KeyboardInterrupt: after the results until then are written.
     """
+    # Built here, where one sees how far it is; the detector finds it in the cache.
+    together = min(len(task.cameras), MOST_TOGETHER)
+    find_engine(dataclasses.replace(wish_of(task.values), batch=together))
     # One that is not the user's robot's, whose camera topics these would be.
     with free_domain() as domain, _context(domain) as context:
         executor = GuardedExecutor(context, _THREADS)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trt_perception.build.engine.serving import Offer
+    from trt_perception.build.engine.serving import Offer, Wish
     from trt_perception.core import ModelSpec, Selection
     from trt_perception.replay.bag_reader import BagReader
     from trt_perception.replay.result import ResultWriter
@@ -160,19 +160,26 @@ def replayed(
             yield writer
 
 
-def _open(values: Mapping[str, Any]) -> tuple[Path, Path | None, Offer]:
-    """The model, the engine if it is run as one, and what runs it."""
-    from trt_perception.build.engine.serving import Offer, Wish
-    from trt_perception.build.engine.tuning import gpu_number
-    from trt_perception.cli.opening import find_engine
+def wish_of(values: Mapping[str, Any]) -> Wish:
+    """What is to run, by a detector's parameters: that or nothing."""
+    from trt_perception.build.engine.serving import Wish
     from trt_perception.core.files import user_path
     from trt_perception.ros.detector_parameters import devices_of
+
+    own = {field.name for field in dataclasses.fields(Wish)} & set(values) - {'model', 'lanes'}
+    given = {name: values[name] for name in own}
+    given |= {'device': devices_of(values)[0], 'fallback': False}
+    return Wish(user_path(values['model']), **given)
+
+
+def _open(values: Mapping[str, Any]) -> tuple[Path, Path | None, Offer]:
+    """The model, the engine if it is run as one, and what runs it."""
+    from trt_perception.build.engine.serving import Offer
+    from trt_perception.build.engine.tuning import gpu_number
+    from trt_perception.cli.opening import find_engine
     from trt_perception.runtime.pipeline import open_pipeline
 
-    device = devices_of(values)[0]
-    own = {field.name for field in dataclasses.fields(Wish)} & set(values) - {'model', 'lanes'}
-    given = {name: values[name] for name in own} | {'device': device, 'fallback': False}
-    wish = Wish(user_path(values['model']), **given)
+    wish = wish_of(values)
     engine, reason = find_engine(wish)
     pipeline = open_pipeline(
         engine or wish.model,
@@ -180,7 +187,7 @@ def _open(values: Mapping[str, Any]) -> tuple[Path, Path | None, Offer]:
         threads=wish.threads,
         priority=wish.stream_priority,
         accept_failed_gate=wish.accept_failed_gate,
-        device=gpu_number(device),
+        device=gpu_number(wish.device),
         lanes=values['lanes'] or LANES,
     )
     return wish.model, engine, Offer(pipeline, reason)

@@ -223,20 +223,19 @@ class ReplayNode(Node):
         """Wait for the detector; False if it is over before that.
 
         Raises:
-            PerceptionError: it cannot work, or is not ready in time.
+            PerceptionError: it cannot work, or does not get on.
         """
-        give_up = monotonic() + self._values['start_timeout']
-        told, since = '', monotonic()
+        last, since, told = '', monotonic(), ''
         while lack := self._lack():
             status = self._statuses.get('inference', {})
             if status.get('state') == 'unconfigured' and status['level'] == 'error':
                 raise PerceptionError(f'detector {self._detector}: {status["message"]}')
-            if monotonic() > give_up:
-                seconds = self._values['start_timeout']
-                raise PerceptionError(f'not ready in {seconds:g} s: {lack}')
-            if told and lack != told:
-                told, since = '', monotonic()
-            if not told and monotonic() - since > SLOW:
+            if lack != last:  # an engine that is being built goes on
+                last, since = lack, monotonic()
+            waited = monotonic() - since
+            if waited > self._values['start_timeout']:
+                raise PerceptionError(f'not ready, for {waited:.0f} s now: {lack}')
+            if waited > SLOW and lack != told:
                 told = lack
                 self.get_logger().info(f'waiting: {lack}')
             if self._stopping.wait(0.05):

@@ -40,6 +40,6 @@ REPLAY = (
               ' replaced.'),
     Parameter('rate', 1.0, 'How fast: 0.5 is half the speed.', 0.01, 100.0),
     Parameter('detector', 'detector', 'Name of the detector, whose diagnostics are recorded.'),
-    Parameter('start_timeout', 300.0, 'Seconds that the detector gets to be ready, its engine'
-              ' built.', 1.0, 86400.0),
+    Parameter('start_timeout', 60.0, 'Seconds without any progress after which it is given up to'
+              ' wait for the detector; the building of an engine is progress.', 1.0, 86400.0),
 )  # fmt: skip
