@@ -200,8 +200,36 @@ def test_the_command(
     (tmp_path / 'bad.onnx').write_text('no model')
     wrong = ['replay', str(bag), '--model', str(tmp_path / 'bad.onnx'), '--topics', REAR]
     assert main([*wrong, '--online', '-o', str(tmp_path / 'none')]) == 2
-    assert 'detector /detector: not configured: ' in capsys.readouterr().err
+    assert 'bad.onnx' in capsys.readouterr().err
     assert not (tmp_path / 'none').exists()
+
+
+def test_ends_before_the_end(
+    world: World,
+    robot_s: Any,
+    tmp_path: Path,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stopped, it keeps what was seen until then; and it does not go on without a detector."""
+    monkeypatch.setattr('trt_perception.nodes.replay.SILENT', 2.0)
+    messages = [(FRONT, t, raw(gray(n), t)) for n in range(1000) if (t := START + n * STEP)]
+    bag = write(tmp_path / 'bag', iter(messages))
+    subject = detector(world, {'image': FRONT}, model=str(model))
+    node = robot_s(bag=str(bag), output=str(tmp_path / 'live'), rate=2.0)
+    world.until(lambda: node.sent > 3, 'images are played')
+    node.stop()
+    world.until(lambda: node.finished, 'it stops')
+    live = open_result(tmp_path / 'live')
+    assert (node.exit_code, live.summary['complete'], live.summary['damage']) == (0, False, [])
+    (camera,) = live.summary['cameras'].values()
+    assert 3 < camera['frames']['read'] == node.sent < 1000
+    node = robot_s(bag=str(bag), output=str(tmp_path / 'none'), rate=2.0)
+    world.until(lambda: node.sent, 'images are played')
+    world.remove(subject)
+    world.until(lambda: node.finished, 'it gives up')
+    assert 'has said nothing on /diagnostics for 2 s' in node.problem
+    assert node.exit_code == 1 and not (tmp_path / 'none').exists()
 
 
 def test_it_says_what_it_waits_for(robot_s: Any, world: World, bag: Path, tmp_path: Path) -> None:

@@ -161,10 +161,14 @@ class ReplayNode(Node):
         self._thread.start()
         self._built = True
 
+    def stop(self) -> None:
+        """Play no more, and write what has come of it until now; does not wait for that."""
+        self._stopping.set()
+
     def destroy_node(self) -> None:
-        """Stop playing, and write what has come of it until now."""
+        """Stop, and wait until all is written."""
         if self._built:
-            self._stopping.set()
+            self.stop()
             self._thread.join()
             for one in self._inputs.values():
                 one.close()
