@@ -35,6 +35,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'test')]
 
+PARTS = ('memory', 'throughput')
 SIZE = (1920, 1080)
 RATE = 30
 TOPIC = '/camera/image_raw/compressed'
@@ -113,7 +114,7 @@ def throughput(bag: Path, model: Path, frames: int, rounds: int, backend: str) -
     cpu: dict[str, list[float]] = {'replay': [], 'saturated': []}
     with contextlib.closing(pipeline), tempfile.TemporaryDirectory(dir=bag.parent) as folder:
         reader = BagReader(bag)
-        kept = list(itertools.islice(reader.messages([TOPIC], print), min(frames, 200)))
+        kept = list(itertools.islice(reader.messages([TOPIC], print), min(frames, 240)))
 
         def saturated(count: int) -> float:
             begun = time.perf_counter()
@@ -124,7 +125,7 @@ def throughput(bag: Path, model: Path, frames: int, rounds: int, backend: str) -
         def replayed(count: int) -> float:
             names = list(pipeline.spec.class_names)
             with ResultWriter(Path(folder, 'out'), {TOPIC: '/detections'}, names) as writer:
-                done = replay(reader, {TOPIC: count}, pipeline, {TOPIC: Selection()}, writer, count)
+                done = replay(reader, {TOPIC: count}, pipeline, {TOPIC: Selection()}, writer)
                 assert done.looked_at == count
                 return count / done.seconds
 
@@ -158,8 +159,9 @@ def main() -> None:
     add('--video', type=Path, default=ROOT / 'resource/demo/drive.mp4', metavar='FILE')
     add('--quality', type=int, default=85, help='of the JPEGs (default: 85)')
     add('--frames', type=int, nargs='+', default=[500, 2000], help='lengths of the bag')
+    add('--parts', nargs='+', choices=PARTS, default=PARTS)
     add('--rounds', type=int, default=9, help='of the throughput (default: 9)')
-    add('--part', type=int, default=200, help='images of a round (default: 200)')
+    add('--round', type=int, default=200, help='images of a round (default: 200)')
     add('--folder', type=Path, default=Path(tempfile.gettempdir(), 'trt_perception_replay'))
     add('--json', type=Path, metavar='FILE')
     arguments = parser.parse_args()
@@ -171,24 +173,29 @@ def main() -> None:
 
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
-    lengths = sorted(arguments.frames)
-    names = [f'{arguments.video.stem}_{arguments.quality}_{n}' for n in lengths]
-    missing = not all((folder / name).exists() for name in names)
-    pictures = jpegs(arguments.video, arguments.quality, min(240, lengths[-1])) if missing else []
-    bags = [make_bag(folder / k, pictures, n) for k, n in zip(names, lengths, strict=True)]
-    del pictures
+    pictures: list[np.ndarray[Any, Any]] = []
+
+    def bag(frames: int) -> Path:
+        path = folder / f'{arguments.video.stem}_{arguments.quality}_{frames}'
+        if not path.exists():
+            most = min(240, max(*arguments.frames, arguments.round))
+            pictures[:] = pictures or jpegs(arguments.video, arguments.quality, most)
+        return make_bag(path, pictures, frames)
+
     cheap = constant_detector(folder / 'nothing.onnx')
     report: dict[str, Any] = {
         'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
         'machine': describe_machine(),
-        'memory': [memory(bag, cheap, folder) for bag in bags],
     }
-    report['memory'].append(memory(bags[0], arguments.model, folder))
-    part = min(arguments.part, lengths[-1])
-    report['throughput'] = [
-        throughput(bags[-1], model, part, arguments.rounds, backend)
-        for model, backend in ((arguments.model, arguments.backend), (cheap, 'onnxruntime'))
-    ]
+    if 'memory' in arguments.parts:
+        lengths = sorted(arguments.frames)
+        report['memory'] = [memory(bag(length), cheap, folder) for length in lengths]
+        report['memory'].append(memory(bag(lengths[0]), arguments.model, folder))
+    if 'throughput' in arguments.parts:
+        report['throughput'] = [
+            throughput(bag(arguments.round), model, arguments.round, arguments.rounds, backend)
+            for model, backend in ((arguments.model, arguments.backend), (cheap, 'onnxruntime'))
+        ]
     report['versions'] = versions()
     text = json.dumps(report, indent=1) + '\n'
     print(text, end='')

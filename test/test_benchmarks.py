@@ -47,7 +47,7 @@ def test_monitor(domain_id: int) -> None:
 
 def test_replay(tmp_path: Path) -> None:
     file = tmp_path / 'figures.json'
-    options = ['--frames', '3', '--part', '3', '--rounds', '1', '--folder', str(tmp_path / 'bags')]
+    options = ['--frames', '3', '--round', '3', '--rounds', '1', '--folder', str(tmp_path / 'bags')]
     run('replay.py', *options, '--json', str(file), domain_id=0)
     report = json.loads(file.read_text())
     assert [part['frames'] for part in report['memory']] == [3, 3]

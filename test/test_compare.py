@@ -318,6 +318,15 @@ def test_what_a_browser_makes_of_it(pages: dict[str, Path]) -> None:
         told.focus = document.activeElement.className;
         await key('ArrowRight'); told.right = location.hash;
         await key('ArrowLeft'); await key('ArrowLeft'); told.left = location.hash;
+        const touch = async (kind, x) => {
+          const target = document.querySelector('.large:target');
+          const one = new Touch({identifier: 1, target, clientX: x, clientY: 300});
+          target.dispatchEvent(new TouchEvent(kind, {changedTouches: [one],
+            touches: kind === 'touchstart' ? [one] : [], bubbles: true}));
+          await step();
+        };
+        await touch('touchstart', 300); await touch('touchend', 100); told.swiped = location.hash;
+        await touch('touchstart', 100); await touch('touchend', 300);
         await key('Escape');
         told.escaped = [shown('.large'), document.activeElement.hash];
         told.unlabelled = $('svg[role=img]').filter((e) => !e.getAttribute('aria-label')).length;
@@ -337,6 +346,7 @@ def test_what_a_browser_makes_of_it(pages: dict[str, Path]) -> None:
     assert seen['closed'] == 0 and seen['open'] == ['#frame-0', 1, 2]
     assert seen['focus'] == 'close'
     assert (seen['right'], seen['left']) == ('#frame-1', '#frame-2')
+    assert seen['swiped'] == '#frame-0'
     assert seen['escaped'] == [0, '#frame-2']
 
 

@@ -172,15 +172,15 @@ def test_which_frame_a_picture_is(tmp_path):
     replay = [frame(k) for k in range(6)]
     images = [
         {'file_name': 'a.jpg', 'stamp': 1_700_000_000_100_000_000},
-        {'file_name': '17.jpg', 'stamp': '1700000000.300000000', 'topic': 'camera'},
-        {'file_name': 'front/cam0_1700000000.200000000_v.png'},
+        {'file_name': '17.jpg', 'stamp': '1700000000.300000000', 'topic': 'camera/compressed'},
+        {'file_name': 'front/cam0_1700000000.200000000'},
         {'file_name': '1700000000400000000.jpg'},
         {'file_name': 'frame_000005.PNG'},
         {'file_name': 'of_another_bag_1600000000400000000.jpg'},
     ]
     path = write_labels(tmp_path, images, [])
     assert named(path, replay) == [
-        ('a.jpg', 1), ('cam0_1700000000.200000000_v.png', 2), ('17.jpg', 3),
+        ('a.jpg', 1), ('cam0_1700000000.200000000', 2), ('17.jpg', 3),
         ('1700000000400000000.jpg', 4), ('frame_000005.PNG', 5),
     ]  # fmt: skip
     assert Labels(path).numbered

@@ -67,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.second.is_file() and not arguments.first.is_file():
         raise PerceptionError(f"'{arguments.second}' is no folder of a replay; labels come first")
     result = open_result(arguments.second)
-    page = compared(arguments.first, result, arguments.second.resolve().name, arguments)
+    name = arguments.second.resolve().name
+    page = compared(arguments.first, result, name, arguments, bool(arguments.html))
     if arguments.html:
         write_atomically(arguments.html, page.to_html())
     text = json.dumps(to_dict(page), indent=2) + '\n'

@@ -11,7 +11,8 @@ from trt_perception.cli.arguments import percentage, share
 
 if TYPE_CHECKING:
     from trt_perception.build.report.comparison import ComparisonPage
-    from trt_perception.replay.comparison import Comparison
+    from trt_perception.replay.coco import Accuracy
+    from trt_perception.replay.comparison import Comparison, Rules
     from trt_perception.replay.result import ReplayResult
 
 #: The exit code where more changed than may.
@@ -61,7 +62,11 @@ def add_matching(parser: argparse.ArgumentParser) -> None:
 
 
 def compared(
-    reference: Path, result: ReplayResult, name: str, arguments: argparse.Namespace
+    reference: Path,
+    result: ReplayResult,
+    name: str,
+    arguments: argparse.Namespace,
+    with_pictures: bool = True,
 ) -> ComparisonPage:
     """Compare a replay with what was before, or with labels.
 
@@ -69,6 +74,7 @@ def compared(
         reference: folder of a replay, or COCO labels.
         result: the replay.
         name: what it is called.
+        with_pictures: of the worst frames, read from the bag.
 
     Raises:
         PerceptionError: a file is missing or wrong, or the two have nothing in common.
@@ -76,57 +82,73 @@ def compared(
     from trt_perception.build.report.comparison import ComparisonPage
     from trt_perception.core import PerceptionError
     from trt_perception.replay.comparison import Rules
-    from trt_perception.replay.labels import ClassList, Labels, against_labels
     from trt_perception.replay.limits import Limits, check
-    from trt_perception.replay.matching import compare, paired
-    from trt_perception.replay.result import open_result
 
+    _check_whole(result)
     limits = Limits(*(getattr(arguments, f'max_{limit}') for limit in LIMITS))
-    score, iou = arguments.count_from, arguments.iou
-    second, accuracy = result.class_names, None
-    before: ReplayResult | None = None
+    rules = Rules(arguments.count_from, arguments.iou)
+    accuracy, before = None, None
     if reference.is_file():
         if arguments.common:
             raise PerceptionError(f"--common is for two replays, and '{reference}' is a file")
-        labels = Labels(reference)
-        if labels.numbered and rejected(result):
-            raise PerceptionError(
-                f"labels '{reference}' count the frames, and {rejected(result)} of the images could"
-                ' not be used, which makes the numbers wrong; give the "stamp" of each image'
-            )
-        looks = list(labels.looks(result.frames()))
-        dataset = labels.dataset.only({picture.id for picture, _ in looks})
-        classes = dataset.match(ClassList(second, len(second)))
-        accuracy = dataset.score({picture.id: f.detections for picture, f in looks}, classes)
-        comparison = compare(
-            against_labels(dataset, classes, looks), (dataset.class_names, second),
-            ('labels', name), Rules(score, iou).for_labels(),
-        )  # fmt: skip
+        comparison, accuracy = _with_labels(reference, result, name, rules)
     else:
-        before = open_result(reference)
-        names = (reference.resolve().name, name)
-        if names[0] == names[1]:
-            names = (str(reference), name) if str(reference) != name else ('before', 'after')
-        pairs = paired(before.frames(), result.frames())
-        comparison = compare(
-            (pair for pair in pairs if not arguments.common or None not in pair),
-            (before.class_names, second),
-            names,
-            Rules(score, iou),
-        )
-        if not comparison.frames.seen.all(axis=1).any():
-            raise PerceptionError(
-                f"'{reference}' and '{name}' have no frame in common: none has the same topic and"
-                ' stamp; compare replays of one bag'
-            )
-    _check_whole(result)
-    if before is not None:
-        _check_whole(before)
-    summaries = (None if before is None else before.summary, result.summary)
+        comparison, before = _with_replay(reference, result, name, rules, arguments.common)
     checks = check(comparison, limits)
-    images, gone = worst_images(comparison, result.summary)
-    notes = [*weaknesses(comparison, *summaries), *([f'No pictures: {gone}.'] if gone else [])]
-    return ComparisonPage(comparison, facts(reference, *summaries), checks, images, notes, accuracy)
+    notes = weaknesses(comparison, before, result.summary)
+    images: dict[int, bytes] = {}
+    if with_pictures:
+        images, gone = worst_images(comparison, result.summary)
+        notes += [f'No pictures: {gone}.'] if gone else []
+    told = facts(reference, before, result.summary)
+    return ComparisonPage(comparison, told, checks, images, notes, accuracy)
+
+
+def _with_labels(
+    path: Path, result: ReplayResult, name: str, rules: Rules
+) -> tuple[Comparison, Accuracy]:
+    from trt_perception.core import PerceptionError
+    from trt_perception.replay.labels import ClassList, Labels, against_labels
+    from trt_perception.replay.matching import compare
+
+    labels, class_names = Labels(path), result.class_names
+    if labels.numbered and rejected(result):
+        raise PerceptionError(
+            f"labels '{path}' count the frames, and {rejected(result)} of the images could not be"
+            ' used, which makes the numbers wrong; give the "stamp" of each image'
+        )
+    looks = list(labels.looks(result.frames()))
+    dataset = labels.dataset.only({picture.id for picture, _ in looks})
+    classes = dataset.match(ClassList(class_names, len(class_names)))
+    pairs = against_labels(dataset, classes, looks)
+    both_names = dataset.class_names, class_names
+    comparison = compare(pairs, both_names, ('labels', name), rules.for_labels())
+    found = {picture.id: frame.detections for picture, frame in looks}
+    return comparison, dataset.score(found, classes)
+
+
+def _with_replay(
+    path: Path, result: ReplayResult, name: str, rules: Rules, common: bool
+) -> tuple[Comparison, dict[str, Any]]:
+    from trt_perception.core import PerceptionError
+    from trt_perception.replay.matching import compare, paired
+    from trt_perception.replay.result import open_result
+
+    before = open_result(path)
+    _check_whole(before)
+    names = (path.resolve().name, name)
+    if names[0] == names[1]:
+        names = (str(path), name) if str(path) != name else ('before', 'after')
+    pairs = paired(before.frames(), result.frames())
+    if common:
+        pairs = (pair for pair in pairs if None not in pair)
+    comparison = compare(pairs, (before.class_names, result.class_names), names, rules)
+    if not comparison.frames.seen.all(axis=1).any():
+        raise PerceptionError(
+            f"'{path}' and '{name}' have no frame in common: none has the same topic and stamp;"
+            ' compare replays of one bag'
+        )
+    return comparison, before.summary
 
 
 #: What a page tells of a replay.

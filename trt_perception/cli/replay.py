@@ -39,7 +39,6 @@ as the machine allows, and keep what it found:
 
   trt-perception replay drive/ --model yolov8n.onnx -o before
   trt-perception replay drive.mcap --model yolov8n_int8.onnx --topics /front/image_raw -o after
-
   trt-perception replay drive/ --params detector.yaml --online -o live
   trt-perception replay drive/ --model yolov8n_int8.onnx --baseline before --max-lost 1%
 

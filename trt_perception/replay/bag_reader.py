@@ -155,7 +155,8 @@ class BagReader:
             }
         except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, ValueError) as error:
             self._notes.append(
-                f'its {METADATA} cannot be read ({one_line(error)}); its files are read all the same'
+                f'its {METADATA} cannot be read ({one_line(error)}); its files are read all the'
+                ' same'
             )
             return
         if (packed := self._metadata['format']) not in ('', 'zstd'):

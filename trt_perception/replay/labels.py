@@ -26,6 +26,7 @@ from trt_perception.replay.coco import Classes, CocoDataset, DatasetError, Pictu
 from trt_perception.replay.result import SeenFrame
 
 _NUMBER = re.compile(r'\d+\.\d{9}(?!\d)|\d+')
+_ENDING = re.compile(r'\.[A-Za-z]\w*$')
 _STAMP = re.compile(r'(\d{1,10})\.(\d{9})|\d{16,19}')
 #: A detection of which more than half lies in a crowd is of it, unless it is of an object.
 _INSIDE, _IOU = 0.5, 0.5
@@ -89,7 +90,9 @@ class Labels:
         found = 0
         for frame in frames:
             number = numbers[frame.topic] = numbers.get(frame.topic, -1) + 1
-            for place in (Place(frame.topic, frame.stamp), Place(frame.topic, None, number),
+            # Of one camera, whether its images came raw or compressed.
+            topic = frame.topic.removesuffix('/compressed')
+            for place in (Place(topic, frame.stamp), Place(topic, None, number),
                           Place('', frame.stamp), Place('', None, number)):  # fmt: skip
                 if place not in self._pictures:
                     continue
@@ -112,7 +115,7 @@ class Labels:
         if not isinstance(topic, str):
             raise self._error(f"'{picture.path}' has topic {reprlib.repr(topic)}, which is no text")
         if topic:
-            topic = '/' + topic.strip('/')
+            topic = ('/' + topic.strip('/')).removesuffix('/compressed')
         if picture.stamp is not None:
             stamp = _stamp(str(picture.stamp))
             if stamp is None or type(picture.stamp) not in (int, str):
@@ -121,7 +124,7 @@ class Labels:
                     ' nanoseconds nor text of seconds with nine decimals'
                 )
             return Place(topic, stamp)
-        numbers = _NUMBER.findall(picture.path.stem)
+        numbers = _NUMBER.findall(_ENDING.sub('', picture.path.name))
         if not numbers:
             raise self._error(
                 f'\'{picture.path}\' does not say which frame it is; give each image its "stamp"'
