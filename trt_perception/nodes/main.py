@@ -166,6 +166,14 @@ def overlay() -> int:
     return run(OverlayNode, stop)
 
 
+def replay() -> int:
+    """Play a bag to a live detector and keep what it makes of it."""
+    stop = Stop()
+    from trt_perception.nodes.replay import ReplayNode
+
+    return run(ReplayNode, stop)
+
+
 def perception_container() -> int:
     """Run components, the callbacks of each one after the other."""
     return _container('perception_container', threads=1)

@@ -110,7 +110,7 @@ PRIORITY = Parameter('priority', 1.0, 'Share of this camera where there is more 
                      ' be: one of priority 2 is looked at twice as often as one of 1.', 0.01, 100.0,
                      live=True)  # fmt: skip
 #: A topic's name may hold no more.
-_CAMERA = re.compile(r'[A-Za-z](?:_?[A-Za-z0-9])*')
+CAMERA_NAME = re.compile(r'[A-Za-z](?:_?[A-Za-z0-9])*')
 
 
 def cameras_of(values: Mapping[str, Any]) -> list[str]:
@@ -122,7 +122,7 @@ def cameras_of(values: Mapping[str, Any]) -> list[str]:
     names = [name for name in values['cameras'] if name]
     taken = {p.name for p in DETECTOR} | {'inference', 'board', 'policy'}  # its other statuses
     for number, name in enumerate(names):
-        if not _CAMERA.fullmatch(name) or name in taken:
+        if not CAMERA_NAME.fullmatch(name) or name in taken:
             raise ParameterError(
                 f'cameras: {name!r} cannot be the name of a camera; take letters, digits and single'
                 ' underscores, and no name of a parameter'

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -86,12 +87,36 @@ class Parameter:
             value = _PARSE[self.type_name](text)
         except (ValueError, TypeError, RecursionError, yaml.YAMLError):
             raise _wrong_type(self, text) from None
-        if self.low is not None and self.high is not None:
-            assert isinstance(value, (int, float))
-            if not self.low <= value <= self.high:
-                raise ParameterError(f'{self.name}: {text} is not in {self.constraint}')
+        self._check_range(value, text)
         self.check(value)
         return value
+
+    def take(self, value: Any) -> Value:
+        """A value from a YAML file or from Python, as the node would take it.
+
+        Raises:
+            ParameterError: not of this type, out of range or not one of the choices.
+        """
+        value = _plain(value)
+        if isinstance(self.default, float):
+            # YAML of ROS takes 1e-3 for a number, and PyYAML for a text.
+            with suppress(ValueError):
+                value = float(value) if isinstance(value, str) else value
+        kinds: tuple[type, ...] = ()
+        if isinstance(self.default, list):
+            kinds = (str, int) if self.numbers else (type(self.default[0]),)
+        fits = any(value and _is_list_of(value, kind) for kind in kinds) or (
+            not kinds and type(value) is type(self.default)
+        )
+        if not fits:
+            raise _wrong_type(self, value)
+        self._check_range(value, value)
+        self.check(value)
+        return value
+
+    def _check_range(self, value: Any, shown: object) -> None:
+        if self.low is not None and self.high is not None and not self.low <= value <= self.high:
+            raise ParameterError(f'{self.name}: {shown} is not in {self.constraint}')
 
     def descriptor(self, fixed: bool = False) -> ParameterDescriptor:
         """As others see it.
