@@ -274,7 +274,14 @@ def doors() -> dict[str, Door]:
             ],
         ),
         'bag message': Door(bag_message, [image_cdr()]),
-        'bag file': Door(bag_file, [bag_bytes()]),
+        'bag file': Door(
+            bag_file,
+            [
+                bag := bag_bytes(),
+                bag.replace(b'/image', b'\xb3image'),  # no UTF-8
+                bag[:8] + b'\x03' + (1).to_bytes(8, 'little') + b'\0' + bag[8:],  # a schema's
+            ],
+        ),
         'model YAML': Door(model_yaml, [MODEL, *YAMLS]),
         'labels': Door(of_file('labels.yaml', lambda path: read_labels(str(path))),
                        [b'[car, person]', b'names: {0: car, 1: person}', *YAMLS]),

@@ -30,6 +30,7 @@ from sensor_msgs.msg import CompressedImage
 from world import Camera, Robot, World, picture
 
 from trt_perception.core import Frame, FrameError, PerceptionError
+from trt_perception.core.compressed import MAX_CHUNKS, MAX_SEGMENTS
 from trt_perception.ros.executor import GuardedExecutor
 from trt_perception.ros.image_input import ImageInput
 from trt_perception.ros.images import compressed_msg
@@ -160,6 +161,18 @@ def test_a_part_that_claims_gigabytes_gets_none() -> None:
         png[at : at + 4] = b'\x9c\x00\x00\x00'
         with pytest.raises(FrameError, match='ends before its end'):
             Frame.from_compressed(np.frombuffer(bytes(png), np.uint8))
+
+
+def test_nobody_has_millions_of_parts_counted() -> None:
+    for good, at, part, most in (
+        (stated_jpeg(64, 64), 2, b'\xff', MAX_SEGMENTS),
+        (stated_jpeg(64, 64), 2, b'\xff\xe0\0\x02', MAX_SEGMENTS),
+        (stated_png(64, 64), 33, b'\0\0\0\0teXt\xa4\xb1\x1a\xe7', MAX_CHUNKS),
+    ):
+        head, tail = good[:at].tobytes(), good[at:].tobytes()
+        Frame.from_compressed(np.frombuffer(head + part * (most - 10) + tail, np.uint8))
+        with pytest.raises(FrameError, match='does not state its size|ends before its end'):
+            Frame.from_compressed(np.frombuffer(head + part * most + tail, np.uint8))
 
 
 def test_limits_are_parameters_and_what_is_larger_is_rejected(world: World, two: Path) -> None:

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from trt_perception.core.errors import FrameError
 
+#: Parts before a JPEG's size and in a PNG, so that nobody has millions of them counted. A JPEG has a
+#: few, or some hundred of 64 KiB with a large profile; libpng writes one for each 8 KiB.
+MAX_SEGMENTS, MAX_CHUNKS = 1000, 100_000
 #: Scans of a JPEG. A progressive one has about ten; thousands take minutes to decode.
 MAX_SCANS = 100
 _SCAN = 0xDA
@@ -35,7 +38,9 @@ def compressed_size(data: NDArray[np.uint8]) -> tuple[int, int]:
             raise FrameError('decode', f'PNG of {data.size} bytes does not state its size')
         return _number(head[16:20]), _number(head[20:24])
     at = 2
-    while at + 1 < len(head) and head[at] == 0xFF:
+    for _ in range(MAX_SEGMENTS):
+        if at + 1 >= len(head) or head[at] != 0xFF:
+            break
         marker = head[at + 1]
         if marker == 0xFF:  # any number of them may fill up
             at += 1
@@ -54,10 +59,12 @@ def check_chunks(png: NDArray[np.uint8]) -> None:
     """See that no part of a PNG claims to be longer than the file: memory is had for it at once.
 
     Raises:
-        FrameError: one does, or the last part is missing.
+        FrameError: one does, there are more than `MAX_CHUNKS`, or the last part is missing.
     """
     head, at = png.data, 8
-    while at + 12 <= len(head):
+    for _ in range(MAX_CHUNKS):
+        if at + 12 > len(head):
+            break
         kind, end = bytes(head[at + 4 : at + 8]), at + 12 + _number(head[at : at + 4])
         if kind == b'IEND' and end <= len(head):
             return

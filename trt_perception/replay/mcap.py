@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -71,17 +71,22 @@ def scan(path: Path, on_damage: Callable[[McapError], None]) -> Iterator[Message
         for opcode, record in _records(file, size):
             if opcode in (_FOOTER, _DATA_END):
                 return
-            if opcode != _CHUNK:
-                yield from reading.take(opcode, record)
-                continue
-            place = f"'{path}', chunk before byte {file.tell()}"
-            try:
-                chunk = _unpacked(record)
-            except Exception as error:  # whatever a decompressor raises
-                on_damage(McapError(f'{place}: {one_line(error)}'))
-                continue
-            for inner, part in _parts(chunk):
-                yield from reading.take(inner, part)
+            place = f"'{path}', {'chunk' if opcode == _CHUNK else 'record'} before byte {file.tell()}"
+            parts: Iterable[tuple[int, memoryview]] = [(opcode, record)]
+            if opcode == _CHUNK:
+                try:
+                    parts = _parts(_unpacked(record))
+                except Exception as error:  # whatever a decompressor raises
+                    on_damage(McapError(f'{place}: {one_line(error)}'))
+                    continue
+            for inner, part in parts:
+                try:
+                    message = reading.take(inner, part)
+                except (struct.error, UnicodeDecodeError) as error:
+                    on_damage(McapError(f'{place}: {one_line(error)}'))
+                    continue
+                if message is not None:
+                    yield message
         on_damage(McapError(f"'{path}' ends before its end, after {size} bytes"))
 
 
@@ -92,17 +97,18 @@ class _Reading:
         self._schemas: dict[int, str] = {}
         self._channels: dict[int, tuple[str, str]] = {}
 
-    def take(self, opcode: int, record: memoryview) -> Iterator[Message]:
+    def take(self, opcode: int, record: memoryview) -> Message | None:
         if opcode == _MESSAGE:
             channel, _, time, _ = struct.unpack_from('<HIQQ', record)
             if channel in self._channels:
-                yield Message(*self._channels[channel], time, bytes(record[22:]))
+                return Message(*self._channels[channel], time, bytes(record[22:]))
         elif opcode == _SCHEMA:
             (number,) = struct.unpack_from('<H', record)
             self._schemas[number] = _string(record, 2)
         elif opcode == _CHANNEL:
             number, schema = struct.unpack_from('<HH', record)
             self._channels[number] = _string(record, 4), self._schemas.get(schema, '')
+        return None
 
 
 def _records(file: BinaryIO, size: int) -> Iterator[tuple[int, memoryview]]:
