@@ -308,6 +308,24 @@ def test_what_hangs_is_taken_out_and_its_frame_counted(worker):
     assert not worker.lost
 
 
+def test_what_came_in_the_place_of_what_hangs_has_a_thread_too(worker):
+    stuck, good = Stepped(), Stepped()
+    worker.run_on('gpu', stuck)
+    front, heard = listening(worker)
+    front.submit(frame(1))
+    assert stuck.begun() == 1
+    worker.run_on('gpu', good)  # an engine that was built meanwhile, or a lighter model
+    front.submit(frame(2))
+    worker.watch(2.0, limit=1.0)
+    assert heard.next() == 'error 1'
+    assert good.begun() == 2
+    good.end()
+    assert heard.next() == 'result 2'
+    assert worker.lost == {}
+    stuck.end()
+    assert wait_until(lambda: stuck.closed and not worker.occupied('gpu'))
+
+
 def test_others_carry_on_while_one_hangs(worker):
     stuck, good = Stepped(), Stepped()
     stuck.lanes = 2

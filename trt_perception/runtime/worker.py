@@ -112,14 +112,7 @@ class InferenceWorker:
                     self._scheduler.retire((device, id(place.replica)))
                 place.replica = _Replica(pipeline, spare)
                 self.lost = {name: why for name, why in self.lost.items() if name != device}
-                while place.threads < place.replica.lanes:
-                    place.threads += 1
-                    # A daemon: one that hangs does not keep the process from its end.
-                    thread = threading.Thread(
-                        target=self._run, args=(place,), name='inference', daemon=True
-                    )
-                    self._threads.append(thread)
-                    thread.start()
+                self._man(place, place.replica)
                 self._condition.notify_all()
         if late:
             pipeline.close()
@@ -142,7 +135,7 @@ class InferenceWorker:
         """Take out what hangs; to be called again and again while there may be inferences.
 
         A thread cannot be ended from outside. The frames of one that hangs are told to have failed,
-        another takes its place as soon as the device has a pipeline again, and if it ever comes
+        another takes its place as soon as the device has another pipeline, and if it ever comes
         back it frees the pipeline that it was at.
 
         Args:
@@ -167,6 +160,8 @@ class InferenceWorker:
                         self._threads.remove(look.thread)
                         if device.replica is replica:
                             self._take_out(device, replica, error)
+                        elif device.replica is not None and not self._closing:
+                            self._man(device, device.replica)
             if given_up and not self._has_pipeline():
                 left = self._withdraw_all()
         for look in given_up:
@@ -196,6 +191,17 @@ class InferenceWorker:
     def busy(self) -> bool:
         """Whether a thread runs."""
         return any(thread.is_alive() for thread in self._threads)
+
+    def _man(self, device: _Device, replica: _Replica) -> None:
+        """Have a thread for each of its lanes."""
+        while device.threads < replica.lanes:
+            device.threads += 1
+            # A daemon: one that hangs does not keep the process from its end.
+            thread = threading.Thread(
+                target=self._run, args=(device,), name='inference', daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
 
     def _run(self, device: _Device) -> None:
         closing = False
