@@ -43,6 +43,7 @@ class FakeGpu:
         no_compiler: why no kernel can be compiled for it.
         refuses: why it loads no engine; '' if it does.
         loads: while it is not set, an engine that is opened keeps one waiting.
+        frees: while it is not set, whoever closes an engine waits.
         opened, closed: the engines' files.
         lanes, devices, batches: of each that was opened.
         count: how many GPUs there are.
@@ -64,6 +65,8 @@ class FakeGpu:
         self.refuses = ''
         self.loads = threading.Event()
         self.loads.set()
+        self.frees = threading.Event()
+        self.frees.set()
         self.opened: list[Path] = []
         self.closed: list[Path] = []
         self.lanes: list[int] = []
@@ -145,6 +148,7 @@ class OnFakeGpu:
         self._pipeline.warm_up()
 
     def close(self) -> None:
+        assert self._gpu.frees.wait(120)
         self._gpu.closed.append(self._path)
         self._pipeline.close()
 

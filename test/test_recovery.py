@@ -153,7 +153,9 @@ def test_what_comes_after_the_end_is_freed(begin: Callable[..., Recovery], gpu: 
     recovery = begin()
     until(recovery, lambda: gpu.opened)
     recovery.close()
+    assert recovery.busy
     gpu.loads.set()
     recovery.join()
+    assert not recovery.busy
     until(recovery, lambda: gpu.closed, alone=False)
     assert gpu.closed == gpu.opened

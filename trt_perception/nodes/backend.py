@@ -94,8 +94,8 @@ class Backend:
 
     @property
     def busy(self) -> bool:
-        """Whether a build is under way, were it only to its end."""
-        return self._serving.building
+        """Whether a build or an attempt is under way, were it only to its end."""
+        return self._serving.building or (self._recovery is not None and self._recovery.busy)
 
     def __str__(self) -> str:
         if self.info is None:

@@ -28,6 +28,10 @@ from trt_perception.runtime.worker import InferenceWorker
 Run = Callable[[str, AnyPipeline, bool], None]
 
 
+#: Seconds that the end waits for what is freed.
+_LAST_PATIENCE = 10.0
+
+
 class _Ready(NamedTuple):
     pipeline: KeptPipeline
     spare: bool  # see `Run`
@@ -54,6 +58,16 @@ class _Model:
     def occupies(self, device: str) -> bool:
         """Whether what was dropped there is not freed yet."""
         return device in self._freeing and self._freeing[device].is_alive()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything of it is built, opened or freed."""
+        return self.replicas.busy or any(map(self.occupies, self._freeing))
+
+    def join(self, timeout: float) -> None:
+        """Wait until what was dropped is freed, so many seconds for each."""
+        for thread in self._freeing.values():
+            thread.join(timeout)
 
 
 class Models:
@@ -125,8 +139,8 @@ class Models:
 
     @property
     def busy(self) -> bool:
-        """Whether an engine is being built."""
-        return any(model.replicas.busy for model in self._models)
+        """Whether an engine is being built, opened again or freed."""
+        return any(model.busy for model in self._models)
 
     @property
     def losses(self) -> dict[str, str]:
@@ -184,14 +198,14 @@ class Models:
         self._run = lambda device, pipeline, spare: pipeline.close()
         for model in self._models:
             model.replicas.close()
-            for pipeline, _ in model.ready.values():
-                pipeline.close()
-            model.ready = {}
+            for device in tuple(model.ready):
+                model.drop(device)
 
     def join(self) -> None:
-        """Wait, after `close`, until nothing is under way any more."""
+        """Wait, after `close`, until nothing is under way any more, for a while."""
         for model in self._models:
             model.replicas.join()
+            model.join(_LAST_PATIENCE)
 
     def __str__(self) -> str:
         return str(self._running.replicas)
@@ -215,7 +229,7 @@ class Models:
     def _lack(self, model: _Model) -> str:
         """Why a model cannot take the place of the first; '' if it can."""
         wanted = self._models[0].ready
-        why = 'its engine is being built' if model.replicas.busy else 'it has no engine'
+        why = 'its engine is not ready yet' if model.replicas.busy else 'it has no engine'
         if not model.ready:
             return f'{model.path.name} is not used: {why}'
         for device, (pipeline, _) in wanted.items():

@@ -72,7 +72,7 @@ class Replicas:
 
     @property
     def busy(self) -> bool:
-        """Whether an engine is being built."""
+        """Whether an engine is being built, or opened again."""
         return any(backend.busy for backend in self.backends.values())
 
     def start(self, run: Callable[[str, AnyPipeline, bool], None]) -> None:

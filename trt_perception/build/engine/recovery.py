@@ -150,6 +150,11 @@ class Recovery:
         """Why nothing runs in its place, where something was to."""
         return '' if self._substitute is None else self._substitute.failure
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is being opened, were it only to its end."""
+        return any(o is not None and o.busy for o in (self._attempt, self._substitute))
+
     def close(self) -> None:
         """Give up. Does not wait; `join` does."""
         if self._attempt is not None:
@@ -205,6 +210,11 @@ class _Opening:
         """Whether something came of it, or nothing."""
         return self.serving is not None or bool(self.failure)
 
+    @property
+    def busy(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Free what nobody has taken, and what is still to come. Does not wait; `join` does."""
         with self._lock:
@@ -231,6 +241,8 @@ class _Opening:
         with self._lock:
             self._under_way = serving
             closed = self._closed
+        if closed:  # else nobody stops what it builds
+            serving.close()
         try:
             self._known.check(serving)
             if self._whole:
@@ -240,6 +252,4 @@ class _Opening:
         except BaseException:
             serving.close()
             raise
-        if closed:
-            serving.close()
         return serving
