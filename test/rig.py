@@ -13,13 +13,15 @@ import threading
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, monotonic_ns, sleep
 from typing import Any, NamedTuple
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState
 from rclpy.parameter import Parameter
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
 from vision_msgs.msg import Detection2DArray
 from world import NO_BUDGET, RELIABLE, Camera, World, values
 
@@ -148,6 +150,29 @@ class Source:
         self.answered[stamp.sec * 1_000_000_000 + stamp.nanosec] = monotonic()
 
 
+class Simulation:
+    """Publishes /clock, which goes as time does and is set to another now and then."""
+
+    def __init__(self, world: World, begin: float) -> None:
+        """Begin at so many seconds."""
+        self._publisher = world.node.create_publisher(Clock, '/clock', 10)
+        self._ahead = int(begin * 1e9) - monotonic_ns()
+        world.node.create_timer(0.02, self._tick)
+
+    def now(self) -> int:
+        """Nanoseconds."""
+        return monotonic_ns() + self._ahead
+
+    def jump(self, seconds: float) -> None:
+        """Set it; nothing is stamped with the time of after that before it is told."""
+        ahead = self._ahead + int(seconds * 1e9)
+        self._publisher.publish(Clock(clock=Time(nanoseconds=monotonic_ns() + ahead).to_msg()))
+        self._ahead = ahead
+
+    def _tick(self) -> None:
+        self._publisher.publish(Clock(clock=Time(nanoseconds=self.now()).to_msg()))
+
+
 class Rig:
     """The detector, its cameras, and all that is said of them."""
 
@@ -258,6 +283,11 @@ class Rig:
             return counted if whole else {}
 
         return self.world.until(complete, f'{camera} accounted for: {values(self.last(camera))}')
+
+    def spoilt(self, camera: str) -> int:
+        """How many of its images were neither answered nor dropped for a newer one, so far."""
+        told = values(self.last(camera))
+        return sum(int(told[f]) for f in FrameCounts.FATES if f not in ('published', 'dropped'))
 
     def configure_anew(self) -> None:
         """As the user is told to do, while the cameras go on."""

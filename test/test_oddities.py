@@ -45,7 +45,13 @@ def test_what_is_said_of_stamps(ages_ms: tuple[int, ...], said: list[str]) -> No
 
 
 def test_of_a_simulation_only_what_is_ahead_is_said() -> None:
-    assert looks(5, 60_000, 5, -500, simulated=True) == ['', '', '', 'ahead']
+    assert looks(5, 60_000, 5, -500, -1500, simulated=True) == ['', '', '', '', 'ahead']
+
+
+def test_a_driver_that_sets_no_stamp() -> None:
+    stamps = Stamps()
+    assert [stamps.look(Moment(at, 0, NOON)) for at in range(3)] == ['missing'] * 3
+    assert Stamps().look(Moment(0, 0, 5 * MS, simulated=True)) == ''  # which has just begun
 
 
 def test_a_clock_that_is_set_is_no_fault_of_the_images() -> None:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from trt_perception.health.timing import Moment
+from trt_perception.health.timing import OLDEST, Moment
 
 #: Nanoseconds that a stamp may be ahead: clocks that are synchronised over a network differ by a
-#: few milliseconds, and /clock ticks at 10 Hz or more.
-AHEAD = 100_000_000
+#: few milliseconds. /clock ticks at 10 Hz or more, and ten times further where a recording is played
+#: ten times as fast.
+AHEAD, AHEAD_SIMULATED = 100_000_000, 1_000_000_000
 
 #: Nanoseconds after a jump of this clock in which images may still be of the time before.
 QUIET = 1_000_000_000
@@ -16,6 +17,7 @@ QUIET = 1_000_000_000
 KINDS = {
     'ahead': '{images} stamped ahead of this clock, by up to {worst:.3f} s: synchronise the clocks'
     ' (chrony, PTP)',
+    'missing': '{images} without a stamp: its driver has to set header.stamp to the time of the image',
     'old': '{images} old when they came, up to {worst:.0f} s by their stamps, and those before were'
     " not: the camera's clock was set, or it sends what it had kept",
     'repeated': '{images} with the stamp of the one before: a camera that sends them twice, or two'
@@ -66,8 +68,10 @@ class Stamps:
     def _judge(self, moment: Moment, last: Moment | None) -> tuple[str, int]:
         if moment.at < self._quiet_until:
             return '', 0
-        if moment.age < -AHEAD:
+        if moment.age < -(AHEAD_SIMULATED if moment.simulated else AHEAD):
             return 'ahead', -moment.age
+        if not moment.stamp and moment.age > OLDEST:  # a simulation begins at 0
+            return 'missing', 0
         if self._lived and not moment.simulated and not moment.plausible and moment.age > 0:
             return 'old', moment.age
         if last is None or moment.stamp > last.stamp:

@@ -127,7 +127,8 @@ class Recovery:
             self._due = now + self.pause
         if self._substitute is not None:
             serving = self._substitute.serving
-            return None if serving is None else serving.take()
+            offer = None if serving is None else serving.take()
+            return None if offer is None else offer._replace(reason=f'{self._wish.device} is lost')
         # At once where the first attempt is not at once, and where it comes to nothing.
         late = self._attempt is not None and self._attempt.seconds > PATIENCE
         hangs = in_use and self.seconds > GRACE
