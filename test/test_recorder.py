@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import cv2
@@ -252,6 +253,28 @@ def test_process_finishes_its_files_on_a_signal(
     assert frames['received'] == frames['annotated'] + frames['unpaired']
     assert len(read_video(folder / 'annotated.mp4')) == frames['annotated'] > 0
     assert files(folder) == {told['video'], *told['pictures'], 'summary.json'}
+
+
+def test_a_full_disk_ends_it_and_is_named(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / 'out'
+    folder.mkdir()
+    (folder / 'summary.json').write_text('{}')  # of an earlier recording
+    (folder / '.annotated.mp4.part').symlink_to('/dev/full')
+    log, studio = world.log(), Studio(world, folder)
+    for second in range(1000):
+        if studio.node.finished:
+            break
+        image = picture(second, 128, 96)
+        studio.camera.send(image)
+        studio.detector.answer(image)
+        sleep(0.005)
+    world.until(lambda: studio.node.finished, 'nothing more can be written')
+    world.remove(studio.node)
+    assert studio.node.exit_code == 1
+    words = "annotated.mp4' cannot be written: "
+    told = world.until(lambda: next((entry.msg for entry in log if words in entry.msg), ''), words)
+    assert 'No space left on device' in told
+    assert files(folder) == set()
 
 
 # Its parts
