@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ pytest.importorskip('rosbags')
 
 from rosbags.rosbag2 import Reader
 
-from trt_perception.core import Detections, Stamp
+from trt_perception.core import Detections, PerceptionError, Stamp
 from trt_perception.replay.message_types import DETECTIONS, LABELS, message_types
 from trt_perception.replay.result import (
     BAG,
@@ -123,6 +124,19 @@ def test_whole_or_not_there(tmp_path: Path) -> None:
     (tmp_path / 'mine' / 'thesis.txt').write_text('years of work')
     with pytest.raises(ResultError, match='is no replay'):
         ResultWriter(tmp_path / 'mine', CAMERAS, CLASSES)
+
+
+@pytest.mark.parametrize(('frames', 'most'), [(300, 1000), (300, 6000), (3, 200), (3, 900)])
+def test_a_full_disk_is_named_whenever_it_is_full(tmp_path: Path, frames: int, most: int) -> None:
+    """The system refuses to make any file longer: while frames are written, or at the end."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+        with pytest.raises(PerceptionError, match='cannot be written: File too large'):
+            write(tmp_path / 'out', [seen(n) for n in range(frames)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_replay_is_named(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import os
 import shutil
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -163,8 +164,15 @@ class ResultWriter:
         self._rows += 1
 
     def times(self) -> NDArray[Any]:
-        """The rows that were written so far, read where they lie: (N,) with a field a stage."""
-        self._frames.flush()
+        """The rows that were written so far, read where they lie: (N,) with a field a stage.
+
+        Raises:
+            ResultError: the disk is full.
+        """
+        try:
+            self._frames.flush()
+        except OSError as error:
+            raise self._failed(error) from None
         if not self._rows:
             return np.zeros(0, _ROW)
         return np.memmap(self._frames, _ROW, 'r', _HEADER, (self._rows,))
@@ -201,8 +209,9 @@ class ResultWriter:
                 self._publish()
         finally:
             if not self._finished:
-                self._bag.abort()
-                self._frames.close()
+                for let_go in (self._bag.abort, self._frames.close):
+                    with suppress(OSError):  # a full disk has been told of
+                        let_go()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _publish(self) -> None:
