@@ -51,6 +51,7 @@ class FakeGpu:
         gone: those where nothing can be opened.
         full: those that have no memory for a frame.
         stuck: those where a frame hangs until `returns` is set.
+        hanging: frames that hang.
         looks: frames that each has looked at.
     """
 
@@ -77,6 +78,7 @@ class FakeGpu:
         self.gone: set[int] = set()
         self.full: set[int] = set()
         self.stuck: set[int] = set()
+        self.hanging = 0
         self.returns = threading.Event()
         self.pipelines: list[OnFakeGpu] = []
         self.looks: Counter[int] = Counter()
@@ -139,6 +141,7 @@ class OnFakeGpu:
         if self.device in self._gpu.full:
             raise EngineError('cuMemAlloc failed: CUDA_ERROR_OUT_OF_MEMORY (out of memory)')
         if self.device in self._gpu.stuck:
+            self._gpu.hanging += 1
             assert self._gpu.returns.wait(120)
         with self._lock:
             self._gpu.looks[self.device] += 1

@@ -91,6 +91,15 @@ def test_devices_and_files(make_lab: Callable[..., Lab], gpu: FakeGpu) -> None:
     assert not list(EngineCache().folder.glob('.*.tmp'))
     lab.rig.finish()
 
+    # Nor does the end of the node wait for what hangs.
+    gpu.stuck, gpu.hanging = {0, 1}, 0
+    lab.rig.front.send()
+    lab.rig.world.until(lambda: gpu.hanging, 'it hangs')
+    assert lab.rig.node is not None
+    lab.rig.world.remove(lab.rig.node)
+    assert not gpu.returns.is_set()
+    gpu.returns.set()
+
 
 def test_cameras(make_lab: Callable[..., Lab], gpu: FakeGpu, model: Path) -> None:
     gpu.absent = 'the GPU is on holiday'
@@ -122,9 +131,7 @@ def test_cameras(make_lab: Callable[..., Lab], gpu: FakeGpu, model: Path) -> Non
     assert counts['rear']['received'] == counts['rear']['published'] in rear.heard
 
 
-def test_a_clock_that_jumps(
-    world: World, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_clock_that_jumps(world: World, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detector, 'REPORT_PERIOD', 0.2)
     rig, clock = Rig(world, model, use_sim_time=True), Simulation(world, 1000.0)
     rig.front.clock = rig.rear.clock = clock.now

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from trt_perception.core.errors import FrameError
 
-#: Parts before a JPEG's size and in a PNG, so that nobody has millions of them counted. A JPEG has a
-#: few, or some hundred of 64 KiB with a large profile; libpng writes one for each 8 KiB.
+#: Parts before a JPEG's size and in a PNG, so that nobody has millions of them counted. A JPEG has
+#: a few, or some hundred of 64 KiB with a large profile; libpng writes one for each 8 KiB.
 MAX_SEGMENTS, MAX_CHUNKS = 1000, 100_000
 #: Scans of a JPEG. A progressive one has about ten; thousands take minutes to decode.
 MAX_SCANS = 100
@@ -69,6 +69,8 @@ def check_chunks(png: NDArray[np.uint8]) -> None:
         if kind == b'IEND' and end <= len(head):
             return
         at = end
+    else:
+        raise FrameError('too_large', f'PNG has more than {MAX_CHUNKS} parts')
     raise FrameError('truncated', f'PNG of {png.size} bytes ends before its end')
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from trt_perception.health.timing import OLDEST, Moment
 
 #: Nanoseconds that a stamp may be ahead: clocks that are synchronised over a network differ by a
-#: few milliseconds. /clock ticks at 10 Hz or more, and ten times further where a recording is played
-#: ten times as fast.
+#: few milliseconds. /clock ticks at 10 Hz or more, each tick ten times as long where a recording is
+#: played ten times as fast.
 AHEAD, AHEAD_SIMULATED = 100_000_000, 1_000_000_000
 
 #: Nanoseconds after a jump of this clock in which images may still be of the time before.
@@ -17,7 +17,7 @@ QUIET = 1_000_000_000
 KINDS = {
     'ahead': '{images} stamped ahead of this clock, by up to {worst:.3f} s: synchronise the clocks'
     ' (chrony, PTP)',
-    'missing': '{images} without a stamp: its driver has to set header.stamp to the time of the image',
+    'missing': '{images} without a stamp: the driver has to set header.stamp',
     'old': '{images} old when they came, up to {worst:.0f} s by their stamps, and those before were'
     " not: the camera's clock was set, or it sends what it had kept",
     'repeated': '{images} with the stamp of the one before: a camera that sends them twice, or two'

@@ -71,7 +71,8 @@ def scan(path: Path, on_damage: Callable[[McapError], None]) -> Iterator[Message
         for opcode, record in _records(file, size):
             if opcode in (_FOOTER, _DATA_END):
                 return
-            place = f"'{path}', {'chunk' if opcode == _CHUNK else 'record'} before byte {file.tell()}"
+            what = 'chunk' if opcode == _CHUNK else 'record'
+            place = f"'{path}', {what} before byte {file.tell()}"
             parts: Iterable[tuple[int, memoryview]] = [(opcode, record)]
             if opcode == _CHUNK:
                 try:

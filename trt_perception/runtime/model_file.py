@@ -14,7 +14,7 @@ from trt_perception.core.files import is_file, user_path
 from trt_perception.core.labels import COCO
 from trt_perception.core.model_spec import parse_names, parse_overrides
 from trt_perception.runtime.onnx_file import ModelFileError, read_signature
-from trt_perception.runtime.yaml_file import YamlError, read_yaml
+from trt_perception.runtime.yaml_file import LARGEST, YamlError, read_yaml
 
 
 def load_spec(model: Path, labels: str = '') -> ModelSpec:
@@ -111,6 +111,8 @@ def read_labels(labels: str) -> tuple[str, ...]:
         if path.suffix in ('.yaml', '.yml'):
             raw = _read_yaml(path)
             return parse_names(raw.get('names') if isinstance(raw, dict) else raw)
+        if path.stat().st_size > LARGEST:
+            raise ModelFileError(f"labels '{labels}' has more than {LARGEST} bytes")
         lines = path.read_text(encoding='utf-8-sig').splitlines()
         return parse_names([line.strip() for line in lines if line.strip()])
     except UnicodeDecodeError:
