@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trt_perception.ros.lifecycle_parameters import LIFECYCLE
 from trt_perception.ros.parameters import Parameter
 from trt_perception.runtime.capture import Wish
 from trt_perception.runtime.capture.formats import FORMATS
@@ -45,6 +46,7 @@ CAMERA = (
               ' delay.', 1, 64),
     Parameter('reliability', 'reliable', 'Reliability offered to subscribers.',
               choices=('reliable', 'best_effort')),
+    *LIFECYCLE,
 )  # fmt: skip
 
 
