@@ -15,6 +15,8 @@ from trt_perception.ros.diagnostics import DiagnosticPublisher
 from trt_perception.ros.lifecycle_parameters import AUTOSTART
 from trt_perception.runtime.capture import capture_of
 
+REPORT_PERIOD = 1.0
+
 
 class CameraNode(ManagedNode):
     """Publishes what a device, a stream, a file or a pipeline gives, while it is active.
@@ -53,7 +55,7 @@ class CameraNode(ManagedNode):
         self._ends_by_itself = bool(self.get_parameter(AUTOSTART.name).value)
         if self._ends_by_itself:
             self._load()  # what can never work ends the process, rather than staying unconfigured
-        self._begin()
+        self._begin(REPORT_PERIOD)
 
     def _load(self) -> None:
         """Read the calibration, and see that there can be such a source."""

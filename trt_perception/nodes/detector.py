@@ -34,6 +34,7 @@ from trt_perception.ros.diagnostics import OK, STALE, WARN, DiagnosticPublisher,
 from trt_perception.ros.label_info import LATCHED, label_info, vision_info
 from trt_perception.ros.parameters import ParameterError
 
+REPORT_PERIOD = 1.0
 #: A simulation that began anew or a recording played once more; /clock may tick slowly.
 CLOCK_JUMP = JumpThreshold(min_forward=Duration(seconds=5), min_backward=Duration(nanoseconds=-1))
 
@@ -78,7 +79,7 @@ class DetectorNode(ManagedNode):
         self._board = BoardMonitor(self)
         self._degradation = Degradation(self, self._board.latest)
         self._board.watch(gpus_of(values) if values['board'] else None)
-        self._begin()
+        self._begin(REPORT_PERIOD)
 
     def _end(self) -> None:
         """Wait for an inference under way."""

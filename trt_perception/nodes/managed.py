@@ -21,8 +21,6 @@ from trt_perception.ros.diagnostics import ERROR, OK, WARN, Verdict
 from trt_perception.ros.intra_process import bus_of
 from trt_perception.ros.lifecycle_parameters import AUTOSTART, BOND
 
-REPORT_PERIOD = 1.0
-
 _Transition = Callable[['ManagedNode', LifecycleState], TransitionCallbackReturn]
 
 
@@ -97,7 +95,7 @@ class ManagedNode(rclpy.lifecycle.LifecycleNode):
         raise NotImplementedError
 
     def _report(self) -> None:
-        """Tell diagnostics how it goes; every `REPORT_PERIOD`, and at the end."""
+        """Tell diagnostics how it goes; now and then, and at the end."""
         raise NotImplementedError
 
     @_told
@@ -166,10 +164,10 @@ class ManagedNode(rclpy.lifecycle.LifecycleNode):
             self._state_machine.destroy_when_not_in_use()
         super().destroy_node()
 
-    def _begin(self) -> None:
-        """Report from now on, and start up from the executor if that is wanted."""
+    def _begin(self, report_period: float) -> None:
+        """Report every so many seconds, and start up from the executor if that is wanted."""
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        self.create_timer(REPORT_PERIOD, self._report, clock=self._steady)
+        self.create_timer(report_period, self._report, clock=self._steady)
         if self.get_parameter(AUTOSTART.name).value:
             self._start_timer = self.create_timer(0.0, self._autostart, clock=self._steady)
         self._built = True

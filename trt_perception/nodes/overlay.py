@@ -35,6 +35,7 @@ from trt_perception.runtime.host.overlay import draw_boxes
 if TYPE_CHECKING:
     from rclpy.subscription import Subscription
 
+REPORT_PERIOD = 1.0
 #: Bytes of images that may wait for their detections: 20 of 1920x1080, which is 0.7 s of a camera.
 WAITING = 128 << 20
 
@@ -79,7 +80,7 @@ class OverlayNode(ManagedNode):
         self._pairs: Mailbox[Pair] = Mailbox()
         self._wiring: _Wiring | None = None
         self._diagnostics = DiagnosticPublisher(self, 'overlay')
-        self._begin()
+        self._begin(REPORT_PERIOD)
 
     def _load(self) -> None:
         self._values = parameters.values(self, self._table)
