@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic_ns
@@ -25,17 +26,20 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from streams import RtspServer, WebCamera, jpeg_of, require_gstreamer
 from test_camera_info import OF_CAMERA_CALIBRATION
 from videos import number_of, write_video
-from world import BEST_EFFORT, Robot, World, values
+from world import BEST_EFFORT, Managed, Robot, World, values
 
 from trt_perception.core import PerceptionError
+from trt_perception.nodes import camera
 from trt_perception.nodes.camera import CameraNode
 from trt_perception.ros.images import frame_from_image
 from trt_perception.runtime.capture import Shot
 from trt_perception.runtime.host.color import to_bgr
 
 
-class Eye:
+class Eye(Managed):
     """A camera in a world, and what it says."""
+
+    name = 'camera'
 
     def __init__(self, world: World, *ros_args: str, **given: Any) -> None:
         self.world = world
@@ -311,6 +315,82 @@ def test_mistakes(world: World, given: dict[str, Any], words: str) -> None:
     with pytest.raises(PerceptionError) as caught:
         Eye(world, **given)
     assert words in str(caught.value) and '\n' not in str(caught.value)
+
+
+# Lifecycle
+
+
+def capturing() -> int:
+    return sum(thread.name == 'capture' for thread in threading.enumerate())
+
+
+@pytest.fixture
+def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera, 'REPORT_PERIOD', 0.1)
+
+
+@pytest.mark.usefixtures('talkative')
+def test_the_whole_lifecycle(world: World, calibration: Path) -> None:
+    images = world.subscribe(Image, 'image')
+    eye = Eye(world, autostart=False)
+    assert eye.state() == 'unconfigured'
+    # What can never work: said, and tried again when it is another value.
+    for given, words in (
+        ({}, 'not configured: source: is empty; give'),
+        ({'source': '/nowhere/a.mp4'}, "not configured: source '/nowhere/a.mp4' does not exist"),
+        ({'source': 'pattern', 'camera_info_url': '/nowhere.yaml'}, "'/nowhere.yaml' cannot be"),
+    ):
+        assert eye.set(**given) == ''
+        assert not eye.change('configure') and eye.state() == 'unconfigured'
+        assert eye.until_says(words, DiagnosticStatus.ERROR)['state'] == 'unconfigured'
+    assert eye.set(encoding='yuv9').startswith("encoding: 'yuv9' is not one of bgr8")
+    for url, optical in ((str(calibration), 'front'), ('', 'left')):
+        assert eye.set(camera_info_url=url, frame_id=optical) == ''
+        assert eye.change('configure') and eye.state() == 'inactive'
+        assert eye.set(frame_id='not before it is configured') == ''
+        inactive = eye.until_says('inactive', DiagnosticStatus.OK)
+        assert (inactive['source'], inactive['state']) == ('pattern', 'inactive')
+        assert (inactive['calibration'] == 'none') == (not url)
+        assert capturing() == 0 and world.node.count_publishers('image') == 0
+        assert eye.change('activate')
+        images.clear()
+        world.until(lambda: len(images) > 2, 'images')
+        assert {m.header.frame_id for m in images} == {optical}
+        assert eye.change('deactivate')
+        assert capturing() == 0
+        world.until(lambda: world.node.count_publishers('image') == 0, 'it is not advertised')
+        assert eye.change('cleanup') and eye.state() == 'unconfigured'
+        last = eye.until_says('unconfigured', DiagnosticStatus.WARN)
+        fates = ('published', 'unheard', 'dropped', 'limited', 'unusable')
+        assert int(last['read']) == sum(int(last[fate]) for fate in fates) > 2
+    assert eye.change('shutdown') and eye.state() == 'finalized'
+
+
+@pytest.mark.usefixtures('talkative')
+def test_a_source_that_cannot_work_is_left_to_the_manager(world: World, tmp_path: Path) -> None:
+    """The node does not end, and may be given another one."""
+    words = tmp_path / 'words.mp4'
+    words.write_text('This is no video.\n' * 100)
+    eye = Eye(world, autostart=False, source=str(words))
+    assert eye.change('configure') and eye.change('activate')
+    assert eye.until_says('no video that FFmpeg can', DiagnosticStatus.ERROR)['state'] == 'failed'
+    assert eye.change('deactivate')
+    said = eye.until_says('no video that FFmpeg can', DiagnosticStatus.ERROR)
+    assert said['state'] == 'inactive'
+    # It may go, too.
+    words.unlink()
+    assert not eye.change('activate') and eye.state() == 'unconfigured'
+    eye.until_says(f"on_activate failed: CaptureError: source '{words}'", DiagnosticStatus.ERROR)
+    # And a recording may be seen again.
+    write_video(words, 3)
+    images = world.subscribe(Image, 'image')
+    assert eye.change('configure')
+    for _ in range(2):
+        images.clear()
+        assert eye.change('activate')
+        eye.until_says('ended', DiagnosticStatus.OK)
+        assert eye.change('deactivate')
+    assert not eye.node.finished and eye.node.exit_code == 0
 
 
 # As a process of its own
