@@ -52,6 +52,10 @@ class Eye(Managed):
         )
         world.add(self.node)
 
+    def forget(self) -> None:
+        """What was said so far counts no more."""
+        self._looked_at = len(self._diagnostics)
+
     def until_says(self, words: str, level: bytes) -> dict[str, str]:
         """The values of the camera's first status, after the one found before, with these words."""
 
@@ -84,6 +88,12 @@ def calibration(tmp_path: Path) -> Path:
 
 def stamp(message: Image | CompressedImage | CameraInfo) -> tuple[int, int]:
     return message.header.stamp.sec, message.header.stamp.nanosec
+
+
+def assert_accounted(told: dict[str, str]) -> None:
+    """Where every image went that was read is known."""
+    fates = ('published', 'unheard', 'dropped', 'limited', 'unusable')
+    assert 0 < int(told['read']) == sum(int(told[fate]) for fate in fates)
 
 
 def test_images_with_their_calibration(world: World, calibration: Path) -> None:
@@ -192,10 +202,8 @@ def test_rtsp_server_that_dies_and_comes_back(world: World, tmp_path: Path) -> N
         assert int(back['connected']) >= 3 and int(back['disconnected']) >= 2
         world.until(lambda: len(images) > have + 5, 'images again')
 
-        fates = ('published', 'unheard', 'dropped', 'limited', 'unusable')
         world.remove(eye.node)
-        last = eye.until_says('unconfigured', DiagnosticStatus.WARN)
-        assert int(last['read']) == sum(int(last[fate]) for fate in fates)
+        assert_accounted(eye.until_says('unconfigured', DiagnosticStatus.WARN))
         assert {(m.width, m.height) for m in images} == {(64, 48)}
     finally:
         server.kill()
@@ -360,13 +368,33 @@ def test_the_whole_lifecycle(world: World, calibration: Path) -> None:
         assert capturing() == 0
         world.until(lambda: world.node.count_publishers('image') == 0, 'it is not advertised')
         assert eye.change('cleanup') and eye.state() == 'unconfigured'
-        last = eye.until_says('unconfigured', DiagnosticStatus.WARN)
-        fates = ('published', 'unheard', 'dropped', 'limited', 'unusable')
-        assert int(last['read']) == sum(int(last[fate]) for fate in fates) > 2
+        assert_accounted(eye.until_says('unconfigured', DiagnosticStatus.WARN))
     assert eye.change('shutdown') and eye.state() == 'finalized'
 
 
 @pytest.mark.usefixtures('talkative')
+@pytest.mark.usefixtures('talkative')
+def test_a_silent_source_is_left_and_taken_again(world: World, web: WebCamera) -> None:
+    """It does not hold up who deactivates, nor the next activation."""
+    images = world.subscribe(Image, 'image')
+    log = world.log()
+    eye = Eye(world, source=web.url, timeout=60.0)
+    world.until(lambda: images, 'an image')
+    web.flowing.clear()
+    eye.forget()
+    eye.until_says('0.0 images/s', DiagnosticStatus.OK)
+    assert eye.change('deactivate') and capturing() == 1
+    words = 'does not answer; it is left when'
+    world.until(lambda: any(words in line.msg for line in list(log)), words)
+    images.clear()
+    assert eye.change('activate')
+    web.flowing.set()
+    world.until(lambda: len(images) > 2, 'images')
+    world.until(lambda: capturing() == 1, 'the one before has come back')
+    world.remove(eye.node)
+    assert_accounted(eye.until_says('unconfigured', DiagnosticStatus.WARN))
+
+
 def test_a_source_that_cannot_work_is_left_to_the_manager(world: World, tmp_path: Path) -> None:
     """The node does not end, and may be given another one."""
     words = tmp_path / 'words.mp4'
