@@ -11,7 +11,7 @@ from typing import Any
 
 from trt_perception.core import ModelSpec, Region, Selection
 from trt_perception.ros.lifecycle_parameters import LIFECYCLE
-from trt_perception.ros.parameters import Parameter, ParameterError
+from trt_perception.ros.parameters import MAX_IMAGE_PIXELS, Parameter, ParameterError
 from trt_perception.ros.policy_parameters import POLICY
 from trt_perception.runtime.engine import BACKENDS
 
@@ -60,6 +60,7 @@ DETECTOR = (
               choices=('auto', 'reliable', 'best_effort')),
     Parameter('image_depth', 5, 'Images that the middleware may hold back. Only the latest is ever'
               ' looked at; more let drops be counted instead of lost.', 1, 1000),
+    MAX_IMAGE_PIXELS,
     *LIFECYCLE,
     Parameter('metrics_port', 0, 'Port on which Prometheus finds the figures of diagnostics, under'
               ' /metrics (docs/health_metrics.md); each detector of a machine needs its own. 0:'
@@ -107,7 +108,7 @@ PRIORITY = Parameter('priority', 1.0, 'Share of this camera where there is more 
                      ' be: one of priority 2 is looked at twice as often as one of 1.', 0.01, 100.0,
                      live=True)  # fmt: skip
 #: A topic's name may hold no more.
-_CAMERA = re.compile(r'[A-Za-z](?:_?[A-Za-z0-9])*')
+CAMERA_NAME = re.compile(r'[A-Za-z](?:_?[A-Za-z0-9])*')
 
 
 def cameras_of(values: Mapping[str, Any]) -> list[str]:
@@ -119,7 +120,7 @@ def cameras_of(values: Mapping[str, Any]) -> list[str]:
     names = [name for name in values['cameras'] if name]
     taken = {p.name for p in DETECTOR} | {'inference', 'board', 'policy'}  # its other statuses
     for number, name in enumerate(names):
-        if not _CAMERA.fullmatch(name) or name in taken:
+        if not CAMERA_NAME.fullmatch(name) or name in taken:
             raise ParameterError(
                 f'cameras: {name!r} cannot be the name of a camera; take letters, digits and single'
                 ' underscores, and no name of a parameter'
