@@ -22,6 +22,7 @@ from vision_msgs.msg import LabelInfo
 
 from trt_perception.build.report.replay import write_page
 from trt_perception.core import Detections, FrameError, PerceptionError, Sighting, Stamp
+from trt_perception.core.compressed import compressed_size
 from trt_perception.core.files import user_path
 from trt_perception.health.statistics import FrameCounts
 from trt_perception.replay.bag_reader import BagError, BagReader
@@ -48,7 +49,6 @@ from trt_perception.ros.inference_status import status_values
 from trt_perception.ros.label_info import LATCHED
 from trt_perception.ros.parameters import ParameterError
 from trt_perception.ros.recording_parameters import REPLAY
-from trt_perception.runtime.capture.jpeg import compressed_size
 
 if TYPE_CHECKING:
     from rclpy.client import Client
