@@ -67,8 +67,8 @@ def nodes(world: World, two: Path, tmp_path: Path) -> Iterator[dict[str, Node]]:
 
     given: dict[type[Node], dict[str, Any]] = {
         DetectorNode: {'model': str(two), 'bond': True, 'threads': 1},
-        CameraNode: {'source': 'pattern', 'rate': 5.0},
-        OverlayNode: {},
+        CameraNode: {'source': 'pattern', 'rate': 5.0, 'bond': True},
+        OverlayNode: {'bond': True},
         ContainerNode: {},
         PlayerNode: {'input': str(pictures(tmp_path / 'pictures')), 'loop': True},
         RecorderNode: {'output': str(tmp_path / 'recording')},
@@ -118,7 +118,8 @@ def test_it_names_what_the_nodes_have(world: World, nodes: dict[str, Node]) -> N
         return found['service'] >= services and '/clock' in found['subscriber']
 
     # Its subscriptions wait for whom they are to hear.
-    world.until(lambda: '/bond' in had('detector')['subscriber'], 'bond')
+    for name in ('camera', 'detector', 'overlay'):
+        world.until(lambda name=name: '/bond' in had(name)['subscriber'], f'bond of {name}')
     for name, profile in by_node.items():
         expected = allowed(profile)
         if os.environ.get('ROS_DISTRO') == 'humble':
