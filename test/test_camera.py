@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic_ns
 from typing import Any
@@ -51,10 +51,6 @@ class Eye(Managed):
             parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
         )
         world.add(self.node)
-
-    def forget(self) -> None:
-        """What was said so far counts no more."""
-        self._looked_at = len(self._diagnostics)
 
     def until_says(self, words: str, level: bytes) -> dict[str, str]:
         """The values of the camera's first status, after the one found before, with these words."""
@@ -328,17 +324,20 @@ def test_mistakes(world: World, given: dict[str, Any], words: str) -> None:
 # Lifecycle
 
 
-def capturing() -> int:
-    return sum(thread.name == 'capture' for thread in threading.enumerate())
-
-
 @pytest.fixture
 def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(camera, 'REPORT_PERIOD', 0.1)
 
 
+@pytest.fixture
+def capturing() -> Callable[[], int]:
+    """How many threads read a source that did not before the test."""
+    before = set(threading.enumerate())
+    return lambda: sum(t.name == 'capture' for t in set(threading.enumerate()) - before)
+
+
 @pytest.mark.usefixtures('talkative')
-def test_the_whole_lifecycle(world: World, calibration: Path) -> None:
+def test_the_whole_lifecycle(world: World, calibration: Path, capturing: Callable[[], int]) -> None:
     images = world.subscribe(Image, 'image')
     eye = Eye(world, autostart=False)
     assert eye.state() == 'unconfigured'
@@ -351,6 +350,7 @@ def test_the_whole_lifecycle(world: World, calibration: Path) -> None:
         assert eye.set(**given) == ''
         assert not eye.change('configure') and eye.state() == 'unconfigured'
         assert eye.until_says(words, DiagnosticStatus.ERROR)['state'] == 'unconfigured'
+    assert 'read-only' in eye.set(pipeline='videotestsrc ! filesink location=a')
     assert eye.set(encoding='yuv9').startswith("encoding: 'yuv9' is not one of bgr8")
     for url, optical in ((str(calibration), 'front'), ('', 'left')):
         assert eye.set(camera_info_url=url, frame_id=optical) == ''
@@ -373,15 +373,17 @@ def test_the_whole_lifecycle(world: World, calibration: Path) -> None:
 
 
 @pytest.mark.usefixtures('talkative')
-def test_a_silent_source_is_left_and_taken_again(world: World, web: WebCamera) -> None:
+def test_a_silent_source_is_left_and_taken_again(
+    world: World, web: WebCamera, capturing: Callable[[], int]
+) -> None:
     """It does not hold up who deactivates, nor the next activation."""
     images = world.subscribe(Image, 'image')
     log = world.log()
     eye = Eye(world, source=web.url, timeout=60.0)
     world.until(lambda: images, 'an image')
     web.flowing.clear()
-    eye.forget()
-    eye.until_says('0.0 images/s', DiagnosticStatus.OK)
+    while int(eye.until_says('images/s', DiagnosticStatus.OK)['read']) < len(web.sent):
+        pass  # on their way
     assert eye.change('deactivate') and capturing() == 1
     words = 'does not answer; it is left when'
     world.until(lambda: any(words in line.msg for line in list(log)), words)
