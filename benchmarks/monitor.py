@@ -23,6 +23,7 @@ from trt_perception.nodes.monitor import StreamMonitor
 from trt_perception.runtime.host.onnx_runtime import cpu_name
 
 FPS = 30
+WIDTH, HEIGHT = 1920, 1080
 #: Nanoseconds of each stage, as on a GPU.
 STAGES = {
     'queue': 80_000,
@@ -46,7 +47,8 @@ def measure(seconds: int) -> dict[str, dict[str, float]]:
     clock = node.get_clock()
     monitor = StreamMonitor(node.get_logger(), clock)
     monitor.budget = Budget(rate_hz=0.0, stages_ms={'infer': 8.0, 'decode': 2.0})
-    pixels = np.zeros((48, 64, 3), np.uint8)
+    monitor.frozen.after = 5.0
+    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     frames, reports = [], []
     for _ in range(seconds):
         for _ in range(FPS):

@@ -89,6 +89,7 @@ class SlidingHistogram:
     def __init__(self, slices: int = 10) -> None:
         self._slices = [_Slice() for _ in range(slices)]  # the oldest first
         self._now = self._slices[-1]
+        self._forgotten = 0, 0  # how many, and their sum
 
     def add(self, duration: int) -> None:
         """Take one more.
@@ -113,17 +114,23 @@ class SlidingHistogram:
         if self._now.count:
             self._slices.append(self._slices.pop(0))
             self._now = self._slices[-1]
-            self._now.clear()
+            self._forget(self._now)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all but the total."""
         for part in self._slices:
-            part.clear()
+            self._forget(part)
 
     @property
     def count(self) -> int:
         """How many durations there are."""
         return sum(part.count for part in self._slices)
+
+    @property
+    def total(self) -> tuple[int, int]:
+        """How many there ever were, and their sum, nanoseconds."""
+        count, total = self._forgotten
+        return count + self.count, total + sum(part.total for part in self._slices)
 
     def above(self, duration: int) -> int:
         """How many are longer than this, to within a bucket."""
@@ -141,6 +148,12 @@ class SlidingHistogram:
         p50, p95, p99 = np.clip(found, min(part.shortest for part in parts), longest) / 1e6
         mean = sum(part.total for part in parts) / count
         return Summary(count, mean / 1e6, float(p50), float(p95), float(p99), longest / 1e6)
+
+    def _forget(self, part: _Slice) -> None:
+        if part.count:
+            count, total = self._forgotten
+            self._forgotten = count + part.count, total + part.total
+            part.clear()
 
     def _counts(self) -> NDArray[np.int64]:
         """Of each bucket."""
