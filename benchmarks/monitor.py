@@ -23,7 +23,6 @@ from trt_perception.nodes.monitor import StreamMonitor
 from trt_perception.runtime.host.onnx_runtime import cpu_name
 
 FPS = 30
-WIDTH, HEIGHT = 1920, 1080
 #: Nanoseconds of each stage, as on a GPU.
 STAGES = {
     'queue': 80_000,
@@ -48,10 +47,13 @@ def measure(seconds: int) -> dict[str, dict[str, float]]:
     monitor = StreamMonitor(node.get_logger(), clock)
     monitor.budget = Budget(rate_hz=0.0, stages_ms={'infer': 8.0, 'decode': 2.0})
     monitor.frozen.after = 5.0
-    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    random = np.random.default_rng(0)
+    # Several, so that an image is no longer in the processor's caches when it comes again.
+    images = [random.integers(0, 255, (1080, 1920, 3), np.uint8) for _ in range(8)]
     frames, reports = [], []
     for _ in range(seconds):
-        for _ in range(FPS):
+        for number in range(FPS):
+            pixels = images[number % len(images)]
             frame = Frame.from_array(pixels, stamp=Stamp.of(clock.now().nanoseconds))
             begun = perf_counter_ns()
             monitor.received(frame)
