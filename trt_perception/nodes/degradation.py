@@ -15,7 +15,7 @@ from trt_perception.health.board import Reading
 from trt_perception.health.policy import Heat, Measures, Policy, Settings, State
 from trt_perception.nodes.detection import Detection
 from trt_perception.ros.detector_parameters import camera_values
-from trt_perception.ros.diagnostics import ERROR, OK, WARN, DiagnosticPublisher, Verdict, status_msg
+from trt_perception.ros.diagnostics import ERROR, OK, WARN, Diagnostics, Verdict
 from trt_perception.ros.label_info import LATCHED
 from trt_perception.ros.policy_parameters import LEVELS
 from trt_perception.runtime.machine import board_model
@@ -28,7 +28,9 @@ _VERDICTS = {Heat.NOMINAL: OK, Heat.WARM: WARN, Heat.HOT: WARN, Heat.CRITICAL: E
 class Degradation:
     """Follows the board with a `Policy`, does in a `Detection` what it asks for, and says so."""
 
-    def __init__(self, node: Node, latest: Callable[[], Reading | None]) -> None:
+    def __init__(
+        self, node: Node, diagnostics: Diagnostics, latest: Callable[[], Reading | None]
+    ) -> None:
         """Advertise.
 
         Args:
@@ -39,15 +41,10 @@ class Degradation:
         self._board = board_model()
         self._reading: Reading | None = None
         self._policy: Policy | None = None
-        self._diagnostics = DiagnosticPublisher(node, 'policy')
+        self._diagnostics = diagnostics
         self._health = node.create_publisher(DiagnosticStatus, '~/health', LATCHED)
         self._level = Heat.NOMINAL  # that was told last, and what was done in it
         self._told: object = None
-
-    @property
-    def level(self) -> bytes | None:
-        """Of the status that was told last; None before the first."""
-        return self._diagnostics.level
 
     @property
     def state(self) -> State | None:
@@ -72,12 +69,12 @@ class Degradation:
         done = _done(measures, model, lack)
         verdict = _judge(state, done)
         told = _values(state, measures, model, lack)
-        self._diagnostics.publish(verdict, self._board, told)
+        status = self._diagnostics.publish('policy', verdict, self._board, told)
         news = (state is None, level, state is not None and state.blind, done)
         if news != self._told:
             if detection is not None:
                 self._log(level, verdict)
-            self._health.publish(status_msg(self._diagnostics.name, verdict, self._board, told))
+            self._health.publish(status)
             self._told = news
 
     @staticmethod
