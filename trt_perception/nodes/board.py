@@ -98,13 +98,16 @@ class BoardMonitor:
     """The status ``board`` of a node.
 
     Used from the executor.
+
+    Attributes:
+        model: of the board; '' where it tells none.
     """
 
     def __init__(self, node: Node, diagnostics: Diagnostics, root: Path = _ROOT) -> None:
         self._node = node
         self._diagnostics = diagnostics
         self._root = root
-        self._model = board_model(root)
+        self.model = board_model(root)
         self._gpus: Sequence[int] | None = None
         self._board: Board | None = None
         self._level = OK
@@ -123,6 +126,11 @@ class BoardMonitor:
         self._gpus = gpus
         if gpus is not None:
             self._board = Board(gpus, self._node.get_logger(), self._root)
+
+    @property
+    def watches(self) -> bool:
+        """Whether there is to be any reading."""
+        return self._board is not None
 
     def latest(self) -> Reading | None:
         """The last reading; None before the first, and where nothing is watched."""
@@ -146,7 +154,7 @@ class BoardMonitor:
         if verdict.level != self._level:
             self._log(verdict)
             self._level = verdict.level
-        self._diagnostics.publish('board', verdict, self._model, values)
+        self._diagnostics.publish('board', verdict, self.model, values)
 
     def close(self) -> None:
         """Watch nothing any more."""

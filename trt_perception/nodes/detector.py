@@ -115,7 +115,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             CLOCK_JUMP, post_callback=lambda jump: self._on_clock_jump()
         )
         self._board = BoardMonitor(self, self._diagnostics)
-        self._degradation = Degradation(self, self._diagnostics, self._board.latest)
+        self._degradation = Degradation(self, self._diagnostics, self._board)
         self._board.watch(gpus_of(values) if values['board'] else None)
         self._built = True
 
