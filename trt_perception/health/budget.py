@@ -95,6 +95,8 @@ def _stages(texts: Sequence[str]) -> dict[str, float]:
                 f"stage_budgets_ms: {text!r} is not a stage's budget, such as 'infer=8'; the stages"
                 f' are {", ".join(STAGES)}'
             )
+        if stage in stages:
+            raise BudgetError(f'stage_budgets_ms: {stage} is there twice')
         stages[stage] = budget
     return stages
 
@@ -160,14 +162,17 @@ class BudgetJudge:
     def __init__(self) -> None:
         self._alarms: dict[str, Alarm] = {}
 
-    def judge(self, now: float, timing: Timing, budget: Budget, *, news: bool) -> Judgement:
+    def judge(
+        self, now: float, timing: Timing, budget: Budget, *, news: bool, share: float = 1.0
+    ) -> Judgement:
         """Say how it went.
 
         Args:
             now: seconds, steady, the clock of the timing's moments.
             news: images came since the last time; else the judgement stays as it is.
+            share: of the images that the policy lets through, 0 to 1.
         """
-        findings = list(_findings(now, timing, budget))
+        findings = list(_findings(now, timing, budget, share))
         found = {finding.what for finding in findings}
         self._alarms = {what: alarm for what, alarm in self._alarms.items() if what in found}
         told = []
@@ -188,7 +193,7 @@ class BudgetJudge:
             alarm.hold()
 
 
-def _findings(now: float, timing: Timing, budget: Budget) -> Iterator[_Finding]:
+def _findings(now: float, timing: Timing, budget: Budget, share: float) -> Iterator[_Finding]:
     summaries = timing.summaries()
     stages = {stage: summaries[stage] for stage in STAGES if stage in summaries}
     if timing.latency != STAMP_TO_PUBLISH:
@@ -205,7 +210,7 @@ def _findings(now: float, timing: Timing, budget: Budget) -> Iterator[_Finding]:
                 timing, stage, summaries, limit, budget, f'stage_budgets_ms {stage}', ''
             )
     if budget.wanted_hz and PUBLISH_INTERVAL in summaries and RECEIVE_INTERVAL in summaries:
-        yield _of_rate(now, timing, summaries, budget, most)
+        yield _of_rate(now, timing, summaries, budget, share, most)
 
 
 def _of_duration(
@@ -237,7 +242,12 @@ def _late(timing: Timing, name: str, nanoseconds: float) -> int:
 
 
 def _of_rate(
-    now: float, timing: Timing, summaries: Mapping[str, Summary], budget: Budget, most: str
+    now: float,
+    timing: Timing,
+    summaries: Mapping[str, Summary],
+    budget: Budget,
+    share: float,
+    most: str,
 ) -> _Finding:
     wanted = budget.wanted_hz
     came = 1000 / max(summaries[RECEIVE_INTERVAL].mean, 1e-3)
@@ -251,12 +261,13 @@ def _of_rate(
             return Level.ERROR
         return Level.WARN if rate < wanted * share else Level.OK
 
-    slow = came < wanted * _FAST_ENOUGH
     which = 'rate_min_hz' if wanted == budget.rate_hz else 'max_rate'
     how = f'{wanted - rate:.1f} below' if rate < wanted else 'back at'
-    text = f'{rate:.1f} images/s are {how} {which} {wanted:g} {{lasted}}: ' + (
-        f'the camera sends {came:.1f}'
-        if slow
-        else f'the camera sends {came:.1f}, and most of the time goes to {most}'
+    text = (
+        f'{rate:.1f} images/s are {how} {which} {wanted:g} {{lasted}}: the camera sends {came:.1f}'
     )
+    if came * share < min(came, wanted * _FAST_ENOUGH):
+        text += f', of which the policy lets {share:.0%} through'
+    if rate < min(came * share, wanted) * _TOO_SLOW and most:
+        text += f', and most of the time goes to {most}'
     return _Finding('rate', level(_TOO_SLOW), level(_FAST_ENOUGH), text)

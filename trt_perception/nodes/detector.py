@@ -338,7 +338,8 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
     def _judge(self, camera: str, usual: Verdict) -> Verdict:
         if self._detection is None or self._state != 'active':
             return usual
-        return self._monitors[camera].judge(self._detection.streams[camera].images.problem())
+        stream = self._detection.streams[camera]
+        return self._monitors[camera].judge(stream.images.problem(), stream.share)
 
     def _of_camera(self, camera: str) -> dict[str, object]:
         if self._detection is None:

@@ -124,11 +124,12 @@ class StreamMonitor:
             self._counts.add('failed')
         self._errors.error(kind, self._last_error)
 
-    def judge(self, problem: str) -> Verdict:
+    def judge(self, problem: str, share: float = 1.0) -> Verdict:
         """How it went since the last time; to be called once a second.
 
         Args:
             problem: why no image can arrive; '' if nothing is in the way.
+            share: of the images that the policy lets through, 0 to 1.
         """
         now, counts = perf_counter(), self._counts.snapshot()
         new = {key: counts[key] - self._judged.get(key, 0) for key in counts}
@@ -146,7 +147,7 @@ class StreamMonitor:
             *self._mishaps(new),
             *self._silence(now),
             *self._oddities(new),
-            self._judge_times(now, came),
+            self._judge_times(now, came, share),
         ]
         if problem:
             return Verdict(WARN, problem)
@@ -203,8 +204,10 @@ class StreamMonitor:
         if new['received'] and self.frozen.problem:
             yield Verdict(WARN, self.frozen.problem)
 
-    def _judge_times(self, now: float, news: bool) -> Verdict:
-        level, message = self._punctuality.judge(now, self._timing, self.budget, news=news)
+    def _judge_times(self, now: float, news: bool, share: float) -> Verdict:
+        level, message = self._punctuality.judge(
+            now, self._timing, self.budget, news=news, share=share
+        )
         message += self._by_stamps()
         if level == Level.ERROR and self._level != Level.ERROR:
             self._logger.error(message)
