@@ -13,9 +13,8 @@ from trt_perception.health.budget import (
     Budget,
     BudgetError,
     BudgetJudge,
-    Judgement,
 )
-from trt_perception.health.level import Level
+from trt_perception.health.level import Judgement, Level
 from trt_perception.health.timing import Moment, Timing
 
 OK, WARN, ERROR = Level.OK, Level.WARN, Level.ERROR

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from trt_perception.core import PerceptionError
 from trt_perception.health.histogram import Summary
-from trt_perception.health.level import Level
+from trt_perception.health.level import Judgement, Level
 from trt_perception.health.timing import (
     AGE,
     PUBLISH_INTERVAL,
@@ -99,13 +99,6 @@ def _stages(texts: Sequence[str]) -> dict[str, float]:
             raise BudgetError(f'stage_budgets_ms: {stage} is there twice')
         stages[stage] = budget
     return stages
-
-
-class Judgement(NamedTuple):
-    """How it goes, and what to say of it."""
-
-    level: Level
-    message: str
 
 
 class Alarm:
