@@ -100,7 +100,7 @@ class Degradation:
         reading, now = self._board.latest() or self._reading, monotonic()
         self._reading = reading
         if reading is None or now - reading.at > READING_HOLDS:
-            return self._policy.update(now, None)
+            return self._policy.update(now, None, None)
         return self._policy.update(reading.at, reading.margin_c, reading.throttled)
 
 
