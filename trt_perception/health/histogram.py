@@ -142,12 +142,12 @@ class SlidingHistogram:
         if not parts:
             return None
         count = sum(part.count for part in parts)
-        ranks = np.ceil(np.array([0.5, 0.95, 0.99]) * count - 1e-9)
-        found = _MIDDLES[np.searchsorted(self._counts().cumsum(), ranks)]
-        longest = max(part.longest for part in parts)
-        p50, p95, p99 = np.clip(found, min(part.shortest for part in parts), longest) / 1e6
+        ranks = [-(-count * percent // 100) for percent in (50, 95, 99)]  # rounded up
+        found = _MIDDLES[self._counts().cumsum().searchsorted(ranks)].tolist()
+        shortest, longest = min(part.shortest for part in parts), max(p.longest for p in parts)
+        p50, p95, p99 = (min(max(middle, shortest), longest) / 1e6 for middle in found)
         mean = sum(part.total for part in parts) / count
-        return Summary(count, mean / 1e6, float(p50), float(p95), float(p99), longest / 1e6)
+        return Summary(count, mean / 1e6, p50, p95, p99, longest / 1e6)
 
     def _forget(self, part: _Slice) -> None:
         if part.count:
