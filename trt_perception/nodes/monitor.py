@@ -143,14 +143,15 @@ class StreamMonitor:
         self._had_images |= came
         self._timing.turn()
         self._tell_obstacle()
+        silence = list(self._silence(now))
         verdicts = [
             *self._mishaps(new),
-            *self._silence(now),
+            *silence,
             *self._oddities(new),
             self._judge_times(now, came, share),
         ]
         if problem:
-            return Verdict(WARN, problem)
+            verdicts = [Verdict(max([WARN, *(v.level for v in silence)]), problem), *silence]
         amiss = sorted((v for v in verdicts if v.level != OK), key=lambda v: v.level, reverse=True)
         if amiss:  # the worst first: one does not hide another
             return Verdict(amiss[0].level, '; '.join(verdict.message for verdict in amiss))

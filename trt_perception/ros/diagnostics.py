@@ -38,7 +38,8 @@ class Diagnostics:
         """Advertise."""
         self.levels: dict[str, bytes] = {}
         self._node = node
-        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        # They come at once, a status for each camera among them.
+        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 100)
 
     def publish(
         self, task: str, verdict: Verdict, hardware_id: str, values: Mapping[str, object]
