@@ -110,7 +110,7 @@ def tensorrt(machine: Machine) -> Iterator[Finding]:
             why = f'TensorRT cannot be imported: {why}'
         if machine.has_gpu:
             yield _no_tensorrt(machine, why)
-        elif 'not installed' not in why:
+        elif 'not installed' not in why and not machine.lacks_numpy:
             yield Finding('note', f'{why}: no engine is built here')
         return
     told, is_rtx = f'{found["name"]} {found["version"]}', found['name'] != 'TensorRT'
