@@ -78,6 +78,11 @@ class _Slice:
         self.count = self.total = self.longest = 0
         self.shortest = 1 << 63
 
+    @property
+    def array(self) -> NDArray[np.int64]:
+        """Of each bucket."""
+        return np.frombuffer(self.counts, np.uint32).astype(np.int64)
+
 
 class SlidingHistogram:
     """Durations of the last while, in constant memory. Not safe between threads.
@@ -89,6 +94,7 @@ class SlidingHistogram:
     def __init__(self, slices: int = 10) -> None:
         self._slices = [_Slice() for _ in range(slices)]  # the oldest first
         self._now = self._slices[-1]
+        self._before = np.zeros(_BUCKETS, np.int64)  # counts of all slices before this one
         self._forgotten = 0, 0  # how many, and their sum
 
     def add(self, duration: int) -> None:
@@ -112,14 +118,17 @@ class SlidingHistogram:
     def turn(self) -> None:
         """Begin a new slice, unless this one is still empty."""
         if self._now.count:
-            self._slices.append(self._slices.pop(0))
-            self._now = self._slices[-1]
-            self._forget(self._now)
+            oldest = self._slices.pop(0)
+            self._slices.append(oldest)
+            self._before += self._now.array - oldest.array
+            self._now = oldest
+            self._forget(oldest)
 
     def clear(self) -> None:
         """Forget all but the total."""
         for part in self._slices:
             self._forget(part)
+        self._before[:] = 0
 
     @property
     def count(self) -> int:
@@ -157,6 +166,4 @@ class SlidingHistogram:
 
     def _counts(self) -> NDArray[np.int64]:
         """Of each bucket."""
-        counts = [np.frombuffer(part.counts, np.uint32) for part in self._slices]
-        total: NDArray[np.int64] = np.array(counts).sum(axis=0, dtype=np.int64)
-        return total
+        return self._before + self._now.array
