@@ -245,7 +245,7 @@ def test_off_and_blind_and_what_is_refused(world: World, heat: Heat, wanted: Pat
     heat.margin = 1.0
     vehicle = Vehicle(world, wanted, {'front': 2.0, 'rear': 1.0})
     vehicle.until('critical', rear_share='0.00', lighter_model='none')
-    assert 'margins of 6 (warm), 7 (hot)' in vehicle.set(policy__hot_margin=7.0)
+    assert 'policy.warm_margin 6, policy.hot_margin 7' in vehicle.set(policy__hot_margin=7.0)
     assert vehicle.set(policy__shed_from='never', policy__critical_load=0.2) == ''
     vehicle.until('critical', rear_share='0.10', front_share='0.30')
     # A camera that becomes more important is looked at more at once.

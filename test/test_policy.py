@@ -195,9 +195,11 @@ def test_a_trend_needs_time() -> None:
 
 
 def test_settings_that_contradict_each_other() -> None:
-    with pytest.raises(PolicyError, match=r'margins of 2 \(warm\), 4 \(hot\) and 2 \(critical\)'):
+    with pytest.raises(
+        PolicyError, match='policy.warm_margin 2, policy.hot_margin 4 and policy.crit'
+    ):
         Settings(margins_c=(2, 4, 2))
-    with pytest.raises(PolicyError, match='loads of'):
+    with pytest.raises(PolicyError, match='policy.warm_load'):
         Settings(loads=(0.5, 0.6, 0.3))
 
 

@@ -71,8 +71,9 @@ class Settings:
             if list(numbers) != sorted(numbers, reverse=True):
                 warm, hot, critical = numbers
                 raise PolicyError(
-                    f'policy: {what}s of {warm:g} (warm), {hot:g} (hot) and {critical:g} (critical)'
-                    ' do not go down; a hotter level begins closer to the trip point and does less'
+                    f'policy.warm_{what} {warm:g}, policy.hot_{what} {hot:g} and'
+                    f' policy.critical_{what} {critical:g} do not go down; a hotter level begins'
+                    ' closer to the trip point and does less'
                 )
 
     def measures(self, level: Heat, priorities: Mapping[str, float]) -> Measures:
