@@ -195,11 +195,9 @@ def test_a_trend_needs_time() -> None:
 
 
 def test_settings_that_contradict_each_other() -> None:
-    with pytest.raises(
-        PolicyError, match='policy.warm_margin 2, policy.hot_margin 4 and policy.crit'
-    ):
+    with pytest.raises(PolicyError, match='hot_margin 4 and'):
         Settings(margins_c=(2, 4, 2))
-    with pytest.raises(PolicyError, match='policy.warm_load'):
+    with pytest.raises(PolicyError, match='warm_load'):
         Settings(loads=(0.5, 0.6, 0.3))
 
 
