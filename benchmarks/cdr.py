@@ -22,8 +22,8 @@ import rclpy
 from vision_msgs.msg import Detection2DArray
 
 from trt_perception.core import Detections, Stamp
+from trt_perception.core.cdr import detection_array_cdr
 from trt_perception.core.labels import COCO
-from trt_perception.ros.cdr import detection_array_cdr
 from trt_perception.runtime.host.onnx_runtime import cpu_name
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'test'))

@@ -45,6 +45,26 @@ def test_monitor(domain_id: int) -> None:
     assert all(0 < t['p50'] <= t['p99'] for t in report['microseconds'].values())
 
 
+def test_replay(tmp_path: Path) -> None:
+    file = tmp_path / 'figures.json'
+    options = ['--frames', '3', '--round', '3', '--rounds', '1', '--folder', str(tmp_path / 'bags')]
+    run('replay.py', *options, '--json', str(file), domain_id=0)
+    report = json.loads(file.read_text())
+    assert [part['frames'] for part in report['memory']] == [3, 3]
+    assert all(part['peak_mb'] > 0 for part in report['memory'])
+    assert all(part['ratio'] > 0 for part in report['throughput'])
+
+
+def test_pages(tmp_path: Path) -> None:
+    file = tmp_path / 'figures.json'
+    video = write_video(tmp_path / 'v.mp4')
+    options = ['--video', str(video), '--frames', '90', '--times', '1', '--json', str(file)]
+    run('pages.py', *options, domain_id=0)
+    report = json.loads(file.read_text())
+    assert set(report) == {'report', 'comparison'}
+    assert all(0 < page['bytes'] < 5e6 for page in report.values())
+
+
 def test_topics(domain_id: int, tmp_path: Path) -> None:
     model = constant_detector(tmp_path / 'm.onnx')
     video = write_video(tmp_path / 'v.mp4')

@@ -20,7 +20,7 @@ from vision_msgs.msg import Detection2DArray
 from world import World
 
 from trt_perception.core import Detections, Stamp
-from trt_perception.ros.cdr import detection_array_cdr
+from trt_perception.core.cdr import detection_array_cdr, read_detection_array
 
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 LARGEST = float(np.finfo(np.float32).max)
@@ -151,6 +151,16 @@ def test_it_reads_back(seen: Detections, stamp: Stamp, frame_id: str, names: lis
     data = detection_array_cdr(seen, stamp, frame_id, names)
     message = detection_array_msg(seen, stamp, frame_id, names)
     assert deserialize_message(data, Detection2DArray) == message
+    got = read_detection_array(data)
+    assert (got.stamp, got.frame_id) == (stamp, frame_id)
+    assert got.class_ids == [d.results[0].hypothesis.class_id for d in message.detections]
+    assert np.array_equal(got.scores, seen.scores)
+    sides = seen.boxes.astype(np.float64)
+    off = np.abs(sides - got.boxes).max(initial=0)
+    assert off <= np.abs(sides).max(initial=0) * 2**-50
+    for end in range(0, len(data), len(data) // 8):
+        with pytest.raises(ValueError, match=r'.'):
+            read_detection_array(data[:end])
 
 
 def test_fields() -> None:

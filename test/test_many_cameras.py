@@ -41,6 +41,9 @@ class Surround:
         for name, camera in self.cameras.items():
             camera.until_heard()
             world.until(lambda: self.node.count_subscribers(f'{name}/detections'), name)  # noqa: B023
+        # It hears before it is active, and until then takes no other transition.
+        machine = self.node._state_machine
+        world.until(lambda: machine.current_state[1] == 'active', 'active')
 
     def answer(self, name: str, image: Image) -> Detection2DArray:
         already = len(self.detections[name])

@@ -209,7 +209,7 @@ def test_manifest_covers_imports() -> None:
     config.read(ROOT / 'setup.cfg')
     for extra in ('host', 'replay', 'gstreamer', 'evaluate', 'tensorrt', 'cuda', 'profile'):
         wanted = config['options.extras_require'][extra].split()
-        covered |= {re.split('[<>=]', requirement)[0] for requirement in wanted}
+        covered |= {re.split('[<>=.]', requirement)[0] for requirement in wanted}
     ours = {*sys.stdlib_module_names, 'trt_perception'}
     lacking = {
         f'{name} (imported by {file})'

@@ -28,12 +28,12 @@ from vision_msgs.msg import Detection2DArray
 from world import Camera, World, picture
 
 from trt_perception.core import Detections, Frame, PerceptionError, Stamp
+from trt_perception.core.cdr import detection_array_cdr
 from trt_perception.nodes.recorder import RecorderNode
 from trt_perception.replay.highlights import Highlight, Highlights
 from trt_perception.replay.pairing import Found, Pair, Pairing
 from trt_perception.replay.recording import Recording
 from trt_perception.replay.video_writer import ENCODERS, VideoWriter
-from trt_perception.ros.cdr import detection_array_cdr
 from trt_perception.ros.diagnostics import OK, DiagnosticPublisher, Verdict
 from trt_perception.runtime.host.overlay import draw_boxes
 

@@ -17,7 +17,10 @@ from collections.abc import Sequence
 from trt_perception import __version__
 
 #: Modules beside this one, each with ``add_parser``, in the order of the help.
-COMMANDS = ('benchmark', 'build', 'demo', 'doctor', 'engines', 'evaluate', 'quantize')
+COMMANDS = (
+    'bag', 'benchmark', 'build', 'compare', 'demo', 'doctor', 'engines', 'evaluate', 'quantize',
+    'replay',
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -46,6 +46,7 @@ def open_watched(wish: Wish) -> Offer:
         labels=wish.labels,
         threads=wish.threads,
         accept_failed_gate=wish.accept_failed_gate,
+        lanes=wish.lanes,
     )
     return Offer(pipeline, reason)
 

@@ -35,17 +35,19 @@ def interruptible() -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def counted(total: int) -> Iterator[Callable[[], None]]:
+def counted(
+    total: int, doing: str = 'evaluating', what: str = 'pictures'
+) -> Iterator[Callable[[], None]]:
     """A bar with the time left, or one line where nobody watches; gives what moves it on."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        print(f'evaluating {total} pictures', file=sys.stderr, flush=True)
+        print(f'{doing} {total} {what}', file=sys.stderr, flush=True)
         yield lambda: None
         return
-    count = TextColumn('{task.completed:.0f} of {task.total:.0f} pictures')
+    count = TextColumn('{task.completed:.0f} of {task.total:.0f} ' + what)
     with Progress(BarColumn(), count, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task('', total=total)
         yield lambda: progress.advance(task)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 
-from trt_perception.core import Frame, PerceptionError
-from trt_perception.replay.sources.bag import COMPRESSED, RAW
+from trt_perception.core import Frame
+from trt_perception.replay.bag_reader import BagError
+from trt_perception.replay.message_types import COMPRESSED, RAW, message_types
 from trt_perception.replay.sources.base import TimedFrame
 from trt_perception.runtime.host.color import to_bgr
 
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
 
 Storage = Literal['mcap', 'sqlite3']
-
-
-class BagError(PerceptionError):
-    """A bag that cannot be written."""
 
 
 def write_bag(
@@ -52,11 +49,10 @@ def write_bag(
         FrameError: a picture cannot be decoded.
     """
     from rosbags.rosbag2 import StoragePlugin, Writer
-    from rosbags.typesys import Stores, get_typestore
 
     if path.exists():
         raise BagError(f"bag '{path}' exists already; give another name or remove it")
-    types = get_typestore(Stores.ROS2_HUMBLE)
+    types = message_types()
     kind = COMPRESSED if compressed else RAW
     start, number = 0, 0
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vision_msgs.msg import Detection2DArray
 
 from trt_perception.core import Sighting
-from trt_perception.ros.cdr import detection_array_cdr
+from trt_perception.core.cdr import detection_array_cdr
 from trt_perception.ros.intra_process import Place, bus_of
 
 if TYPE_CHECKING:

@@ -27,11 +27,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_perception.core import Detections, Stamp
+from trt_perception.core.detections import Detections
+from trt_perception.core.frame import Stamp
 
 _ENCAPSULATION = b'\x00\x01\x00\x00'  # plain CDR, little-endian, no options
 _DOUBLES = 49
@@ -72,6 +74,72 @@ def detection_array_cdr(
     starts = ends // 8 - 1 - _DOUBLES  # the id and its padding are the last 8 bytes
     np.frombuffer(message, '<f8', offset=4)[starts[:, np.newaxis] + _SET] = _numbers(detections)
     return bytes(memoryview(message)[:-3])  # nothing follows the last id that it is padded for
+
+
+class Found(NamedTuple):
+    """What a message says.
+
+    Attributes:
+        boxes: (N, 4) float32, x1, y1, x2, y2 in source pixels.
+        scores: (N,) float32.
+        class_ids: N texts, as they stand there.
+    """
+
+    stamp: Stamp
+    frame_id: str
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: list[str]
+
+
+def read_detection_array(data: bytes) -> Found:
+    """The other way round, for messages in which each detection has one result.
+
+    What `detection_array_cdr` wrote comes back bit for bit, but for sides of a box of which one is
+    less than a 2**28th of the other: it passes through centre and size in float64.
+
+    Raises:
+        ValueError: it is no such message.
+    """
+    try:
+        if data[:2] != _ENCAPSULATION[:2]:
+            raise ValueError('not plain little-endian CDR')
+        message = memoryview(data)[4:]
+        stamp, frame_id, at = _read_header(message, 0)
+        (count,) = struct.unpack_from('<I', message, at)
+        at += 4
+        numbers = np.empty((count, 5))
+        names = []
+        for row in range(count):
+            _, _, at = _read_header(message, at)
+            (results,) = struct.unpack_from('<I', message, at)
+            if results != 1:
+                raise ValueError(f'a detection with {results} results instead of one')
+            name, at = _read_string(message, at + 4)
+            at += -at % 8
+            numbers[row] = np.frombuffer(message, '<f8', _DOUBLES, at)[_SET]
+            _, at = _read_string(message, at + 8 * _DOUBLES)
+            at += -at % 4
+            names.append(name)
+    except (struct.error, UnicodeDecodeError) as error:
+        raise ValueError(f'it ends before its end, or is of another type ({error})') from None
+    centre, size = numbers[:, 1:3], numbers[:, 3:5]
+    boxes = np.hstack((centre - size / 2, centre + size / 2)).astype(np.float32)
+    return Found(stamp, frame_id, boxes, numbers[:, 0].astype(np.float32), names)
+
+
+def _read_header(message: memoryview, at: int) -> tuple[Stamp, str, int]:
+    stamp = Stamp(*struct.unpack_from('<iI', message, at))
+    frame_id, at = _read_string(message, at + 8)
+    return stamp, frame_id, at + -at % 4
+
+
+def _read_string(message: memoryview, at: int) -> tuple[str, int]:
+    (size,) = struct.unpack_from('<I', message, at)
+    end = at + 4 + size
+    if not size or end > len(message):
+        raise ValueError('a text that ends beyond the message')
+    return bytes(message[at + 4 : end - 1]).decode(), end
 
 
 def _numbers(detections: Detections) -> NDArray[np.float64]:
