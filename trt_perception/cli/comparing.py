@@ -53,6 +53,12 @@ def add_matching(parser: argparse.ArgumentParser) -> None:
         help='score from which on a detection counts; what it is matched with may have less'
         ' (default: all that the replays recorded)',
     )
+    add(
+        '--common',
+        action='store_true',
+        help='leave out the frames that only one of two replays looked at: a live detector drops'
+        ' some',
+    )
 
 
 def compared(
@@ -74,6 +80,7 @@ def compared(
         PerceptionError: a file is missing or wrong, or the two have nothing in common.
     """
     from trt_perception.build.report.comparison import ComparisonPage
+    from trt_perception.core import PerceptionError
     from trt_perception.replay.comparison import Rules
     from trt_perception.replay.limits import Limits, check
 
@@ -82,9 +89,11 @@ def compared(
     rules = Rules(arguments.count_from, arguments.iou)
     accuracy, before = None, None
     if reference.is_file():
+        if arguments.common:
+            raise PerceptionError(f"--common is for two replays, and '{reference}' is a file")
         comparison, accuracy = _with_labels(reference, result, name, rules)
     else:
-        comparison, before = _with_replay(reference, result, name, rules)
+        comparison, before = _with_replay(reference, result, name, rules, arguments.common)
     checks = check(comparison, limits)
     notes = weaknesses(comparison, before, result.summary)
     images: dict[int, bytes] = {}
@@ -119,7 +128,7 @@ def _with_labels(
 
 
 def _with_replay(
-    path: Path, result: ReplayResult, name: str, rules: Rules
+    path: Path, result: ReplayResult, name: str, rules: Rules, common: bool
 ) -> tuple[Comparison, dict[str, Any]]:
     from trt_perception.core import PerceptionError
     from trt_perception.replay.matching import compare, paired
@@ -131,6 +140,8 @@ def _with_replay(
     if names[0] == names[1]:
         names = (str(path), name) if str(path) != name else ('before', 'after')
     pairs = paired(before.frames(), result.frames())
+    if common:
+        pairs = (pair for pair in pairs if None not in pair)
     comparison = compare(pairs, (before.class_names, result.class_names), names, rules)
     if not comparison.frames.seen.all(axis=1).any():
         raise PerceptionError(

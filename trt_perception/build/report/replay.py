@@ -14,14 +14,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_perception.build.report import page, script, strip, timeline
+from trt_perception.build.report.pictures import plain
+from trt_perception.core.files import write_atomically
 from trt_perception.replay.bag_reader import METADATA
-from trt_perception.replay.images import Wanted
-from trt_perception.replay.result import STAGES, ReplayResult, SeenFrame
+from trt_perception.replay.images import Wanted, find_images
+from trt_perception.replay.ledger import DROPPED
+from trt_perception.replay.result import ReplayResult, SeenFrame, stages_of
 
 #: Frames of the strip: those with the most objects, each of another part of the recording, and the
 #: slowest ones.
 _BUSY, _SLOW = 8, 4
 _SHOWN = 8
+
+
+#: Changes of diagnostics that are told.
+_CHANGES = 6
+#: The page, in the folder of a replay.
+PAGE = 'report.html'
+
+
+def write_page(result: ReplayResult) -> None:
+    """Write the page of a replay beside its results.
+
+    Raises:
+        PerceptionError: they are broken, or it cannot be written.
+    """
+    page = ReplayPage(result)
+    images = find_images(result.summary, page.wanted, plain)
+    write_atomically(result.path / PAGE, page.to_html(*images))
 
 
 class ReplayPage:
@@ -34,6 +54,8 @@ class ReplayPage:
             ResultError: the files are broken.
         """
         self._summary = result.summary
+        self._online: dict[str, Any] = result.summary.get('online', {})
+        self._budget: float = self._online.get('latency_budget_ms', 0.0)
         self._rows: NDArray[Any] = np.array(result.rows())
         self._cameras = result.cameras
         self._names = result.class_names
@@ -151,12 +173,18 @@ class ReplayPage:
         for topic, camera in self._summary['cameras'].items():
             for kind, why in camera['rejected_because'].items():
                 number = camera['frames']['rejected'][kind]
-                yield f'{topic}: {number:,} could not be used, the first: {why}'
+                if kind == DROPPED:
+                    yield f'{topic}: {number:,} were dropped: {why}'
+                else:
+                    yield f'{topic}: {number:,} could not be used, the first: {why}'
             odd = ', '.join(f'{n:,} {kind}' for kind, n in camera['stamps'].items() if n)
             if odd:
                 yield f'{topic}: stamps that are {odd}.'
         if not self._summary['complete']:
             yield 'This is the beginning of the bag only.'
+        for change in self._online.get('changes', ())[:_CHANGES]:
+            what = '{at_s} s: diagnostics of {task} became {level}: {message}'
+            yield what.format(**change)
 
     def _strip(self, images: Mapping[int, bytes]) -> str:
         shots = [self._shot(*kept, images.get(k)) for k, kept in self._kept.items()]
@@ -188,21 +216,26 @@ class ReplayPage:
 
     def _times(self) -> str:
         parts = []
+        how = 'From the message to the detections, without waiting in queues'
+        if self._online:
+            how = 'Live: from the stamp of an image to its detections, all queues included'
         for number, topic in enumerate(self._cameras):
             rows = self._rows[self._rows['camera'] == number]
             if not len(rows):
                 continue
-            clock, period = self._clock, self._period(number)
+            clock, budget, period = self._clock, self._budget, self._period(number)
             bins = clock.bin(rows['time'])
             line = timeline.Line('', '', timeline.Envelope.of(bins, rows['total'], clock.bins))
             key = ('budget', 'until the next image comes') if period else ('one', 'median')
+            if budget:
+                key = ('budget', 'latency budget of the detector')
             what = f'milliseconds an image of {topic} over time'
-            drawn = timeline.milliseconds(clock, [line], what, period)
+            drawn = timeline.milliseconds(clock, [line], what, budget or period)
             title = page.titled(topic, '') if len(self._cameras) > 1 else ''
             parts.append(page.box(title, page.key(key), drawn, _stages(rows)))
         return page.section(
             'Time an image takes',
-            'From the message to the detections, without waiting in queues. The line is the median,'
+            f'{how}. The line is the median,'
             ' the band reaches from the least to the 95th of 100; a mark at the top edge stands for'
             ' slower ones. Below, milliseconds by stage.',
             *parts,
@@ -266,7 +299,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
 def _stages(rows: NDArray[Any]) -> str:
     longest = float(np.percentile(rows['total'], 50)) or 1.0
     lines = []
-    for stage in STAGES:
+    for stage in stages_of(rows):
         figures = np.percentile(rows[stage], (50, 95, 99, 100)).tolist()
         lines.append([stage, page.meter(figures[0] / longest), *(f'{ms:.2f}' for ms in figures)])
     headings: Sequence[str] = ('stage', '', 'median', 'p95', 'p99', 'most')
