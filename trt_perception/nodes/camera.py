@@ -11,7 +11,7 @@ from trt_perception.nodes.managed import ManagedNode
 from trt_perception.ros import parameters
 from trt_perception.ros.camera_info import Calibration, read_calibration
 from trt_perception.ros.camera_parameters import CAMERA, wish
-from trt_perception.ros.diagnostics import DiagnosticPublisher
+from trt_perception.ros.diagnostics import Diagnostics
 from trt_perception.ros.lifecycle_parameters import AUTOSTART
 from trt_perception.runtime.capture import capture_of
 
@@ -51,7 +51,7 @@ class CameraNode(ManagedNode):
         self._calibration: Calibration | None = None
         self._stream: CameraStream | None = None
         self._monitor = CameraMonitor()
-        self._diagnostics = DiagnosticPublisher(self, 'capture')
+        self._diagnostics = Diagnostics(self)
         self._ends_by_itself = bool(self.get_parameter(AUTOSTART.name).value)
         if self._ends_by_itself:
             self._load()  # what can never work ends the process, rather than staying unconfigured
@@ -106,4 +106,4 @@ class CameraNode(ManagedNode):
             if self._ends_by_itself and stream.over:
                 self.exit_code = int(stream.failed)
                 self.finished = True
-        self._diagnostics.publish(verdict, self._source, values)
+        self._diagnostics.publish('capture', verdict, self._source, values)

@@ -20,7 +20,7 @@ from trt_perception.ros.diagnostics import (
     ERROR,
     OK,
     WARN,
-    DiagnosticPublisher,
+    Diagnostics,
     ThrottledErrors,
     Verdict,
 )
@@ -79,7 +79,7 @@ class OverlayNode(ManagedNode):
         self._values: dict[str, Any] = {}
         self._pairs: Mailbox[Pair] = Mailbox()
         self._wiring: _Wiring | None = None
-        self._diagnostics = DiagnosticPublisher(self, 'overlay')
+        self._diagnostics = Diagnostics(self)
         self._begin(REPORT_PERIOD)
 
     def _load(self) -> None:
@@ -208,6 +208,7 @@ class OverlayNode(ManagedNode):
         # Each image received is rejected or one of what follows, is unpaired, or waits.
         fates = ('rejected', 'failed', 'dropped', 'paused', 'unseen', 'published')
         self._diagnostics.publish(
+            'overlay',
             verdict,
             self.resolve_topic_name('image'),
             {

@@ -262,8 +262,9 @@ _PARSE: dict[str, Callable[[str], Value]] = {
 def _wrong_type(parameter: Parameter, given: Any) -> ParameterError:
     kind = parameter.type_name
     article = 'an' if kind[0] in 'aeiou' else 'a'
+    example = ['a', 'b'] if parameter.default == [''] else parameter.default
     return ParameterError(
-        f'{parameter.name}: {given!r} is not {article} {kind}, such as {parameter.default!r}'
+        f'{parameter.name}: {given!r} is not {article} {kind}, such as {example!r}'
     )
 
 
