@@ -268,7 +268,7 @@ def test_a_detector_tells_what_diagnostics_tell(world, tmp_path: Path) -> None: 
         tasks = {
             dict(labels)['task'] for name, labels in parsed(get(url)) if name.endswith('_status')
         }
-        assert tasks - {'board'} == {'inference', 'policy', *cameras}
+        assert tasks - {'board'} == {'inference', 'device gpu', 'policy', *cameras}
     assert 'board' not in tasks
 
 

@@ -33,6 +33,7 @@ from trt_perception.ros.detector_parameters import (
 from trt_perception.ros.diagnostics import OK, STALE, WARN, Diagnostics, Verdict
 from trt_perception.ros.label_info import LATCHED, label_info, vision_info
 from trt_perception.ros.parameters import ParameterError
+from trt_perception.runtime.machine import board_model
 
 REPORT_PERIOD = 1.0
 #: A simulation that began anew or a recording played once more; /clock may tick slowly.
@@ -76,6 +77,8 @@ class DetectorNode(ManagedNode):
         self._jumps = self.get_clock().create_jump_callback(
             CLOCK_JUMP, post_callback=lambda jump: self._on_clock_jump()
         )
+        self._board_model = board_model()
+        self._devices: dict[str, Any] = {}  # that were told of, by task
         self._board = BoardMonitor(self, self._diagnostics)
         self._degradation = Degradation(self, self._diagnostics, self._board)
         self._board.watch(gpus_of(values) if values['board'] else None)
@@ -202,14 +205,13 @@ class DetectorNode(ManagedNode):
         values: dict[str, object] = {'state': self._state}
         verdict = self._standing()
         verdicts = {camera: self._judge(camera, verdict) for camera in self._monitors}
-        device = ''
+        devices = {}
         if detection is not None:
             if '' in verdicts:
                 verdict = verdicts['']
             verdict = detection.judge(verdict)
-            info = detection.replicas.info
-            device = info.device if info else ''
             values |= detection.values()
+            devices = {f'device {d}': told for d, told in detection.replicas.devices().items()}
         for camera, monitor in self._monitors.items():
             of_camera = self._of_camera(camera) | monitor.values()
             if camera:
@@ -220,7 +222,12 @@ class DetectorNode(ManagedNode):
                 values |= of_camera
         self._board.report(sum(monitor.frames for monitor in self._monitors.values()))
         self._log('inference', verdict)
-        self._diagnostics.publish('inference', verdict, device, values)
+        self._diagnostics.publish('inference', verdict, self._board_model, values)
+        for task in self._devices.keys() - devices.keys():
+            self._diagnostics.forget(task)
+        for task, (of_device, about) in devices.items():
+            self._diagnostics.publish(task, of_device, task.partition(' ')[2], about)
+        self._devices = devices
         self._degradation.step(detection, parameters.values(self, self._table))
 
     def _judge(self, camera: str, usual: Verdict) -> Verdict:
