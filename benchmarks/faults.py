@@ -42,6 +42,7 @@ from injections import (
     CAMERAS,
     DEVICES,
     FILES,
+    JUMP,
     TWO_CAMERAS,
     TWO_GPUS,
     Fault,
@@ -149,6 +150,8 @@ def injected(fault: Fault, folder: Path) -> Outcome:
     """What it does to a detector of its own."""
     on_gpus = fault in (*DEVICES, *FILES)
     parameters = TWO_GPUS if on_gpus else TWO_CAMERAS
+    if fault is JUMP:
+        parameters = {'use_sim_time': True}
     with a_lab(folder, gpus=2 * on_gpus, **parameters) as lab:
         return lab.endure(fault)
 
@@ -190,7 +193,7 @@ def first_answer(source: Source, since: int) -> float:
 def measure(repeat: int, only: str) -> list[Row]:
     """All faults, one after the other."""
     rows = []
-    for fault in (*DEVICES, *FILES, *CAMERAS, STORM):
+    for fault in (*DEVICES, *FILES, *CAMERAS, JUMP, STORM):
         if only in fault.name:
             outcomes = []
             for _ in range(repeat):

@@ -176,6 +176,19 @@ CAMERAS = (
 )  # fmt: skip
 
 
+def _jump_back(lab: Lab) -> None:
+    before = lab.rig.simulation.now()
+    lab.rig.simulation.jump(-60.0)
+    lab.rig.front.send(before)  # it was on its way
+
+
+#: Of a detector with ``use_sim_time``. It is counted, and nothing is wrong.
+JUMP = Fault(
+    '/clock jumps', 'ahead by 100 s, then back by 60 s; counted, and no warning', '',
+    lambda lab: lab.rig.simulation.jump(100.0), _jump_back, spares='rear',
+)  # fmt: skip
+
+
 def storm(world: World, thresholds: list[float]) -> int:
     """Set a parameter to these, as fast as it can be; how many were refused."""
     client = world.node.create_client(SetParameters, 'detector/set_parameters')

@@ -177,7 +177,7 @@ class Rig:
     """The detector, its cameras, and all that is said of them."""
 
     def __init__(self, world: World, model: Path, node: bool = True, **parameters: Any) -> None:
-        """Start them.
+        """Start them; by a /clock where ``use_sim_time`` is among the parameters.
 
         Args:
             node: in this process; else somebody starts one elsewhere.
@@ -190,6 +190,9 @@ class Rig:
         self.front, self.rear = (
             Source(world, name, rate) for name, rate in zip(CAMERAS, (RATE, 0.0), strict=True)
         )
+        if parameters.get('use_sim_time'):
+            self.simulation = Simulation(world, 1000.0)
+            self.front.clock = self.rear.clock = self.simulation.now
         self.node: DetectorNode | None = None
         if node:
             given = {'model': str(model), 'threads': 1, 'cameras': CAMERAS, **NO_BUDGET}
