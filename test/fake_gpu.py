@@ -115,6 +115,12 @@ class FakeGpu:
         self.pipelines.append(pipeline)
         return pipeline
 
+    def let_go(self) -> None:
+        """What hangs comes back, and nothing hangs any more."""
+        self.stuck.clear()
+        self.returns.set()
+        self.returns = threading.Event()
+
     def break_context(self, *devices: int) -> None:
         """What is open there works no more; what is opened from now on does."""
         for pipeline in self.pipelines:
@@ -140,9 +146,10 @@ class OnFakeGpu:
             raise LostError('the CUDA context is lost')
         if self.device in self._gpu.full:
             raise EngineError('cuMemAlloc failed: CUDA_ERROR_OUT_OF_MEMORY (out of memory)')
+        returns = self._gpu.returns
         if self.device in self._gpu.stuck:
             self._gpu.hanging += 1
-            assert self._gpu.returns.wait(120)
+            assert returns.wait(120)
         with self._lock:
             self._gpu.looks[self.device] += 1
             return self._pipeline(frame, selection)

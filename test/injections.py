@@ -86,12 +86,6 @@ def _vanish(lab: Lab) -> None:
     lab.gpu.break_context(0, 1)
 
 
-def _return(lab: Lab) -> None:
-    lab.gpu.stuck.clear()
-    lab.gpu.returns.set()
-    lab.gpu.returns = type(lab.gpu.returns)()
-
-
 def _corrupt(lab: Lab) -> None:
     for path in EngineCache().folder.glob('*.engine'):
         path.write_bytes(path.read_bytes()[:-9])
@@ -111,7 +105,7 @@ DEVICES = (
           lambda lab: lab.gpu.full.clear()),
     Fault('an inference on one GPU of two hangs (watchdog: 0.6 s)',
           'its call does not return until it is named', 'has not come back for 0.6 s',
-          lambda lab: lab.gpu.stuck.add(0), _return),
+          lambda lab: lab.gpu.stuck.add(0), lambda lab: lab.gpu.let_go()),
     Fault('the engines on disk are corrupt, and the contexts are lost',
           'engine files cut short, then as above', 'the CUDA context is lost', _corrupt),
 )  # fmt: skip

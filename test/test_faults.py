@@ -8,6 +8,8 @@ asserted.
 
 from __future__ import annotations
 
+import random
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
@@ -100,6 +102,66 @@ def test_devices_and_files(make_lab: Callable[..., Lab], gpu: FakeGpu) -> None:
     lab.rig.world.remove(lab.rig.node)
     assert not gpu.returns.is_set()
     gpu.returns.set()
+
+
+def test_devices_and_transitions_in_any_order(
+    make_lab: Callable[..., Lab], gpu: FakeGpu, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever comes while something else is under way: in the end all runs, and all is freed."""
+    pytest.importorskip('tensorrt_rtx_bindings', reason='TensorRT-RTX is not installed')
+    monkeypatch.setattr(recovery, 'PATIENCE', 0.3)
+    monkeypatch.setattr(recovery, 'LONGEST_PAUSE', 0.4)
+    gpu.count = 2
+    lighter = constant_detector(model.with_name('lighter.onnx'), scores=[0.5])
+    lab = make_lab(**TWO_GPUS | {'watchdog': 0.3, 'policy.lighter_models': [str(lighter)]})
+    order, node = random.Random(5), lab.rig.node
+    assert node is not None and node.executor is not None
+
+    def heal() -> None:
+        gpu.gone.clear()
+        gpu.full.clear()
+        gpu.let_go()
+
+    def change_model(step: int) -> None:  # as the policy does, on the executor
+        assert node is not None and node.executor is not None
+        task = node.executor.create_task(lambda: node._detection and node._detection.lighter(step))
+        lab.rig.world.until(task.done, 'another model')
+        task.result()
+
+    def configure_anew() -> None:
+        gpu.gone.clear()  # else a device is left out
+        lab.rig.configure_anew()
+
+    acts: list[Callable[[], object]] = [
+        lambda: gpu.break_context(0),
+        lambda: gpu.break_context(0, 1),
+        lambda: (gpu.gone.add(1), gpu.break_context(0, 1)),
+        lambda: gpu.full.add(0),
+        lambda: gpu.stuck.add(order.randrange(2)),
+        heal,
+        lambda: change_model(0),
+        lambda: change_model(1),
+        configure_anew,
+    ]
+    for act in order.choices(acts, k=40):
+        act()
+        sleep(order.uniform(0.0, 0.15))
+    heal()
+
+    def all_runs() -> bool:
+        models = node._detection.replicas._models
+        backends = [b for m in models for b in m.replicas.backends.values()]
+        return len(backends) == 4 and all(b.info and not b.loss for b in backends)
+
+    lab.rig.world.until(all_runs, 'both models run on both devices again')
+    change_model(0)
+    first = len(lab.rig.front.sent)
+    lab.rig.world.until(lambda: lab.rig.front.answered.keys() & {*lab.rig.front.sent[first:]})
+    lab.rig.finish()
+    lab.rig.world.remove(node)
+    threads = {'inference', 'recovery', 'freeing', 'build'}
+    lab.rig.world.until(lambda: not threads & {t.name for t in threading.enumerate()}, 'the end')
+    assert len(gpu.closed) == len(gpu.pipelines)
 
 
 def test_cameras(make_lab: Callable[..., Lab], gpu: FakeGpu, model: Path) -> None:
