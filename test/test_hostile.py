@@ -161,6 +161,13 @@ def test_a_bomb_is_refused_by_what_it_says_of_itself(picture: np.ndarray, kind: 
     assert caught.value.kind == kind
 
 
+def test_more_bytes_than_an_image_has_are_not_looked_at() -> None:
+    data = np.zeros(8 * 64 * 64 + 1, np.uint8)
+    data[:3] = 0xFF, 0xD8, 0xFF
+    with pytest.raises(FrameError, match='image of 32769 bytes has more than 8 for each of'):
+        Frame.from_compressed(data, max_pixels=64 * 64)
+
+
 def test_a_part_that_claims_gigabytes_gets_none() -> None:
     """OpenCV has memory for it before it looks how much there is."""
     for part in (b'IDAT', b'IEND'):

@@ -150,7 +150,8 @@ class Frame:
                 f'{width}x{height} {encoding} image with step {step} needs {needed} bytes,'
                 f' got {data.size}',
             )
-        _check_size(width, height, data, max_pixels)
+        _check_size(width, height, max_pixels)
+        _check_bytes(data, max_pixels)
         return cls(data, width, height, layout.name, step, stamp, frame_id, source)
 
     @classmethod
@@ -169,6 +170,7 @@ class Frame:
             FrameError: neither of them, one without its end, or one that would take more memory
                 or time to decode than an image may: a few bytes can stand for gigabytes.
         """
+        _check_bytes(data, max_pixels)
         head = data[:8].tobytes()
         if head[:3] == b'\xff\xd8\xff':
             encoding = 'jpeg'
@@ -190,7 +192,7 @@ class Frame:
                 'encoding',
                 f'compressed image starts with {head[:4].hex(" ")}: neither JPEG nor PNG',
             )
-        _check_size(*compressed_size(data), data, max_pixels)
+        _check_size(*compressed_size(data), max_pixels)
         return cls(data, 0, 0, encoding, 0, stamp, frame_id, source)
 
     @classmethod
@@ -250,16 +252,19 @@ class Frame:
         return np.ndarray(shape, np.uint8, self.data.data, strides=strides)
 
 
-def _check_size(width: int, height: int, data: NDArray[np.uint8], max_pixels: int) -> None:
+def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise FrameError(
             'too_large',
             f'{width}x{height} image has more than the {max_pixels} pixels that are taken'
             ' (max_image_pixels)',
         )
+
+
+def _check_bytes(data: NDArray[np.uint8], max_pixels: int) -> None:
     if data.size > _BYTES_PER_PIXEL * max_pixels:
         raise FrameError(
             'too_large',
-            f'{width}x{height} image of {data.size} bytes is more than {_BYTES_PER_PIXEL} bytes for'
-            f' each of the {max_pixels} pixels that are taken (max_image_pixels)',
+            f'image of {data.size} bytes has more than {_BYTES_PER_PIXEL} for each of the'
+            f' {max_pixels} pixels that are taken (max_image_pixels)',
         )
