@@ -15,6 +15,9 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV := .venv/$(ROS_DISTRO)-$(VERSION)
 PIP := $(VENV)/bin/python -I -m pip --quiet --disable-pip-version-check
 PINS := tools/desk/constraints.txt
+LOCK := tools/desk/lock
+# Nothing but the very files that tools/desk/lock.py found in the index.
+INSTALL = $(PIP) install --require-hashes -r
 INTERFACES := $(shell find tools/ros_interfaces -type f \
 	-not -path '*/build/*' -not -path '*.egg-info/*' -not -name '*.pyc')
 # Folders too: they change when a file is deleted.
@@ -38,7 +41,7 @@ DEMO = $(call option,MODEL,model) $(call option,INPUT,input) $(call option,OUTPU
 
 # TensorRT's types, for mypy alone: among the packages they would pass for TensorRT itself, and what
 # they ask for is on no public index. Five lines of them are no Python.
-STUBS = $(PIP) install -c $(PINS) --no-deps --upgrade --target $(VENV)/stubs tensorrt-stubs && \
+STUBS = $(INSTALL) $(LOCK)/stubs.txt --no-deps --upgrade --target $(VENV)/stubs && \
 	sed -i -e 's/, in: /, in_: /' -e 's/channel_axis: int) -> IScale/channel_axis: int = ...) -> IScale/' \
 		$(VENV)/stubs/tensorrt_bindings/tensorrt.pyi
 
@@ -88,10 +91,10 @@ endif
 
 # A stamp is younger than what was installed from. The environment of the demo comes first and is
 # whole without the tests' part.
-$(VENV)/desk.stamp: tools/desk/ros-$(ROS_DISTRO).txt tools/desk/requirements.txt $(PINS)
+$(VENV)/desk.stamp: $(LOCK)/desk-$(ROS_DISTRO).txt
 	@echo 'Installing ROS 2 $(ROS_DISTRO) and Python packages into $(VENV) (about a minute)'
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install -c $(PINS) -r $< -r tools/desk/requirements.txt
+	@$(INSTALL) $<
 	@touch $@
 
 $(VENV)/interfaces.stamp: $(VENV)/desk.stamp $(INTERFACES)
@@ -99,9 +102,9 @@ $(VENV)/interfaces.stamp: $(VENV)/desk.stamp $(INTERFACES)
 	@$(PIP) install --no-deps --no-build-isolation ./tools/ros_interfaces
 	@touch $@
 
-$(VENV)/test.stamp: $(VENV)/desk.stamp tools/desk/requirements-test.txt $(PINS)
+$(VENV)/test.stamp: $(VENV)/desk.stamp $(LOCK)/test.txt $(LOCK)/stubs.txt
 	@echo 'Installing what the tests need into $(VENV)'
-	@$(PIP) install -c $(PINS) -r tools/desk/requirements-test.txt
+	@$(INSTALL) $(LOCK)/test.txt
 	@$(STUBS)
 	@touch $@
 

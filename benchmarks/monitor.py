@@ -46,10 +46,14 @@ def measure(seconds: int) -> dict[str, dict[str, float]]:
     clock = node.get_clock()
     monitor = StreamMonitor(node.get_logger(), clock)
     monitor.budget = Budget(rate_hz=0.0, stages_ms={'infer': 8.0, 'decode': 2.0})
-    pixels = np.zeros((48, 64, 3), np.uint8)
+    monitor.frozen.after = 5.0
+    random = np.random.default_rng(0)
+    # Several, so that an image is no longer in the processor's caches when it comes again.
+    images = [random.integers(0, 255, (1080, 1920, 3), np.uint8) for _ in range(8)]
     frames, reports = [], []
     for _ in range(seconds):
-        for _ in range(FPS):
+        for number in range(FPS):
+            pixels = images[number % len(images)]
             frame = Frame.from_array(pixels, stamp=Stamp.of(clock.now().nanoseconds))
             begun = perf_counter_ns()
             monitor.received(frame)

@@ -103,7 +103,7 @@ def throughput(bag: Path, model: Path, frames: int, rounds: int, backend: str) -
     """Replays and the saturated pipeline, one after the other, in this process."""
     from trt_perception.build.engine.serving import Wish
     from trt_perception.cli.opening import open_watched
-    from trt_perception.cli.replay import LANES
+    from trt_perception.cli.replaying import LANES
     from trt_perception.core import Selection
     from trt_perception.replay.bag_reader import BagReader
     from trt_perception.replay.looking import look_at
@@ -121,13 +121,13 @@ def throughput(bag: Path, model: Path, frames: int, rounds: int, backend: str) -
         def saturated(count: int) -> float:
             begun = time.perf_counter()
             messages = itertools.islice(itertools.cycle(kept), count)
-            number = sum(1 for _ in look_at(messages, pipeline, Selection()))
+            number = sum(1 for _ in look_at(messages, pipeline, {TOPIC: Selection()}))
             return number / (time.perf_counter() - begun)
 
         def replayed(count: int) -> float:
             names = list(pipeline.spec.class_names)
             with ResultWriter(Path(folder, 'out'), {TOPIC: '/detections'}, names) as writer:
-                done = replay(reader, {TOPIC: count}, pipeline, Selection(), writer)
+                done = replay(reader, {TOPIC: count}, pipeline, {TOPIC: Selection()}, writer)
                 assert done.looked_at == count
                 return count / done.seconds
 

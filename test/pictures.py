@@ -7,6 +7,8 @@ They are encoded here, from the formats' definitions, with nothing of the packag
 from __future__ import annotations
 
 import dataclasses
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -125,3 +127,23 @@ def run(frame: Frame, region: Region = Region(), **fields) -> np.ndarray:
 def refused_by_opencv(*sizes: tuple[int, int]) -> bool:
     """OpenCV 4.5.4, of Ubuntu 22.04, takes and gives no colour image of one pixel."""
     return cv2.__version__ == '4.5.4' and (1, 1) in sizes
+
+
+def stated_jpeg(width: int, height: int, scans: int = 1) -> np.ndarray:
+    """A JPEG that states a size and holds no pixels: 1-D uint8."""
+    frame = struct.pack('>BBHBHHB', 0xFF, 0xC0, 11, 8, height, width, 1) + b'\x01\x11\x00'
+    scan = b'\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00'
+    return np.frombuffer(b'\xff\xd8' + frame + scan * scans + b'\xff\xd9', np.uint8)
+
+
+def stated_png(width: int, height: int) -> np.ndarray:
+    """A PNG that states a size and holds no pixels: 1-D uint8."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        )
+
+    header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    chunks = (b'IHDR', header), (b'IDAT', zlib.compress(b'0')), (b'IEND', b'')
+    return np.frombuffer(b'\x89PNG\r\n\x1a\n' + b''.join(chunk(*c) for c in chunks), np.uint8)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, NamedTuple
@@ -43,6 +44,7 @@ class Outcome(NamedTuple):
         detected: seconds from the injection to that message.
         recovered: seconds from the end of the fault to the first answer to an image sent after it.
         well: seconds from the end of the fault until diagnostics say that all is well.
+        blind: the most seconds without an answer for the front camera from the injection to then.
         sent, lost: images of the front camera from the injection to then, and those of them that
             were not answered.
         others_sent, others_lost: of the rear camera.
@@ -52,6 +54,7 @@ class Outcome(NamedTuple):
     detected: float
     recovered: float
     well: float
+    blind: float
     sent: int
     lost: int
     others_sent: int
@@ -106,6 +109,11 @@ class Source:
         """How many images may have been heard: not all of those that were sent to be heard."""
         unheard = sum(stamp not in self.answered for stamp in self._probes)
         return range(len(self.sent) - unheard, len(self.sent) + 1)
+
+    def blind(self, since: float, until: float) -> float:
+        """The most seconds between two answers, or from the beginning to the first."""
+        times = sorted(at for at in (*self.answered.values(), since, until) if since <= at <= until)
+        return max(later - sooner for sooner, later in pairwise(times))
 
     def step(self) -> None:
         """Send an image if one is due."""
@@ -209,8 +217,9 @@ class Rig:
             at - begun,
             recovered - ended,
             well - ended,
-            *self._lost(self.front, sent[0]),
-            *self._lost(self.rear, sent[1]),
+            self.front.blind(begun, well),
+            *self.lost(self.front, sent[0]),
+            *self.lost(self.rear, sent[1]),
         )
 
     def until_says(self, task: str, words: str, since: float) -> tuple[float, DiagnosticStatus]:
@@ -268,7 +277,8 @@ class Rig:
             self.until_says(name, '', silent)
         return {name: self.counts(name) for name in sources}
 
-    def _lost(self, source: Source, since: int) -> tuple[int, int]:
+    def lost(self, source: Source, since: int) -> tuple[int, int]:
+        """How many images were sent from this one on, and how many of them were not answered."""
         until = len(source.sent)
         give_up = monotonic() + UNDER_WAY
         while monotonic() < give_up and self._missing(source, since, until):

@@ -55,6 +55,16 @@ def test_replay(tmp_path: Path) -> None:
     assert all(part['ratio'] > 0 for part in report['throughput'])
 
 
+def test_pages(tmp_path: Path) -> None:
+    file = tmp_path / 'figures.json'
+    video = write_video(tmp_path / 'v.mp4')
+    options = ['--video', str(video), '--frames', '90', '--times', '1', '--json', str(file)]
+    run('pages.py', *options, domain_id=0)
+    report = json.loads(file.read_text())
+    assert set(report) == {'report', 'comparison'}
+    assert all(0 < page['bytes'] < 5e6 for page in report.values())
+
+
 def test_topics(domain_id: int, tmp_path: Path) -> None:
     model = constant_detector(tmp_path / 'm.onnx')
     video = write_video(tmp_path / 'v.mp4')
@@ -134,3 +144,17 @@ def test_cdr_table(domain_id: int) -> None:
     lines = run('cdr.py', '--frames', '3', '--detections', '7', domain_id=domain_id).splitlines()
     assert '7 detections' in lines[1]
     assert [line.split()[0] for line in lines if line][2:] == ['make', 'messages', 'bytes', 'bytes']
+
+
+def test_soak(domain_id: int, tmp_path: Path) -> None:
+    """All that goes wrong there, once; a leak takes more frames to show."""
+    file = tmp_path / 'soak.json'
+    options = ['--frames', '300', '--pause', '0.03', '--period', '0.2', '--json', str(file)]
+    printed = run('soak.py', *options, domain_id=domain_id)
+    found = json.loads(file.read_text())
+    assert found['verdict'] == 'well' and 'all is well' in printed
+    assert len(found['faults']) == 10 and all(found['faults'].values())
+    assert found['frames'] >= 300
+    for counts in found['cameras'].values():
+        assert 0 < counts['published'] == counts['heard'] <= counts['received']
+        assert not counts['disorder']

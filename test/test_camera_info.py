@@ -161,7 +161,7 @@ def test_what_is_no_calibration(tmp_path: Path, changes: dict[str, Any], words: 
     [
         (None, 'cannot be read: No such file or directory'),
         (b'\xff\xfe', 'cannot be read: '),
-        (b'a: [', 'is no YAML: '),
+        (b'a: [', 'cannot be read: '),
         (b'a: 2026-13-99', 'cannot be read: month must be in 1..12'),
         (b'', 'it holds no calibration'),
         (b'# oST version 5.0 parameters\n[image]\n', 'it holds no calibration'),

@@ -25,6 +25,7 @@ from streams import WebCamera, jpeg_of, require_gstreamer, write_jpegs
 from videos import number_of, write_video
 
 from trt_perception.core import Frame, FrameError
+from trt_perception.core.compressed import compressed_size
 from trt_perception.runtime.capture import (
     Capture,
     CaptureError,
@@ -37,7 +38,6 @@ from trt_perception.runtime.capture.av import BEHIND, AvCapture, frame_of
 from trt_perception.runtime.capture.base import without_passwords
 from trt_perception.runtime.capture.edge import WAITED, LiveEdge
 from trt_perception.runtime.capture.formats import FORMATS, LUMA_FROM_16
-from trt_perception.runtime.capture.jpeg import compressed_size
 from trt_perception.runtime.capture.v4l2 import v4l2_advice, v4l2_options
 from trt_perception.runtime.host.color import to_bgr
 
@@ -146,7 +146,10 @@ def run() -> Iterator[Callable[..., tuple[Seen, CaptureLoop]]]:
         (Wish(), 'source: is empty; give /dev/video0, an rtsp:// or http:// address'),
         (Wish('foo://camera/1'), "source 'foo://camera/1': 'foo' is not one of rtsp, rtsps, http"),
         (Wish('rtsp:///1'), "source 'rtsp:///1' names no machine, as in rtsp://machine/"),
-        (Wish('rtsp://me:pw@h:x/'), "source 'rtsp://***@h:x/' is not an address: "),
+        (
+            Wish('rtsp://me:pw@h:x/'),
+            "source 'rtsp://***@h:x/' is not an address; write it as rtsp://",
+        ),
         (Wish('/nowhere/a.mp4'), "source '/nowhere/a.mp4' does not exist; give /dev/video0"),
         (Wish('pattern', 'fakesrc'), "source 'pattern' and a pipeline are given; leave one"),
         (Wish('pattern', encoding='yuv9'), "encoding 'yuv9' is not one of bgr8, rgb8"),
@@ -171,6 +174,13 @@ def test_passwords_are_not_shown() -> None:
         ),
     ):
         assert without_passwords(given) == shown
+    for address in (
+        'rtsp://me:se/cret@h/1', 'rtsp://me:se@cret@h/1', 'rtsp://me:1?secret@h/1',
+        'rtsp://me:1#secret@h/1', 'http://h/cgi?user=me&pwd=secret',
+    ):  # fmt: skip
+        assert 'cret' not in without_passwords(address)
+    error = refusal(lambda: capture_of(Wish('rtsp://me:secret/@h/')))
+    assert 'cret' not in str(error) and '%2F' in str(error)
     capture = capture_of(Wish('rtsp://me:secret@127.0.0.1:9/'))
     error = refusal(lambda: capture.open(NEVER))
     assert 'nobody answers at 127.0.0.1' in str(error) and 'secret' not in str(error)
@@ -779,3 +789,19 @@ def test_a_pipeline_is_not_waited_for(gst: None) -> None:
     capture = capture_of(Wish(pipeline='videotestsrc ! valve drop=true', timeout=600.0))
     threading.Timer(0.3, stop.set).start()
     assert list(shots(capture, stop)) == []
+
+
+def test_images_that_are_too_large_are_not_decoded(tmp_path: Path) -> None:
+    video = write_video(tmp_path / 'v.mp4')
+    error = refusal(lambda: capture_of(Wish(str(video), max_pixels=1000)).open(NEVER))
+    assert 'more than the 1000 pixels that are taken; raise max_image_pixels' in str(error)
+    assert error.final
+    (tmp_path / 'pictures').mkdir()
+    (tmp_path / 'pictures' / 'a.jpg').write_bytes(jpeg_of(1))
+    capture = capture_of(Wish(str(tmp_path / 'pictures'), max_pixels=1000))
+    capture.open(NEVER)
+    shot = capture.read(NEVER)
+    assert shot is not None
+    with pytest.raises(FrameError) as caught:
+        shot.develop()
+    assert caught.value.kind == 'too_large'

@@ -13,6 +13,7 @@ from cuda_on_cpu import Cpu
 from cuda_pipelines import ROOT, WAREHOUSE, Kernels, Network, Open
 from fake_cuda import ILLEGAL_ADDRESS, Driver
 from models import color_detector
+from pictures import stated_jpeg
 
 from trt_perception.core import Detections, Frame, FrameError, Region, Selection
 from trt_perception.core.decoders import decoders
@@ -227,7 +228,7 @@ def test_cameras_are_looked_at_together(
     before = driver.calls.copy()
     cuda.many(wishes)
     assert (driver.calls - before)['cuGraphLaunch'] == 1
-    broken = Frame.from_compressed(np.frombuffer(b'\xff\xd8\xff\xd9', np.uint8))
+    broken = Frame.from_compressed(stated_jpeg(64, 48))
     with pytest.raises(FrameError):
         cuda.many([wishes[0], (broken, Selection())])
     assert_same(cuda.many(wishes)[0].detections, expected[0])

@@ -7,6 +7,7 @@ import ast
 import itertools
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -190,7 +191,7 @@ def test_command_line_chooses_distribution() -> None:
     ):
         code, lines = make('--dry-run', '--always-make', 'demo', 'MODEL=m', 'INPUT=i', *args, **env)
         assert code == 0
-        assert any(f'-r tools/desk/ros-{distro}.txt' in line for line in lines)
+        assert any(f'-r tools/desk/lock/desk-{distro}.txt' in line for line in lines)
         assert f'.venv/{distro}-{sys.version_info[0]}.' in lines[-1]
 
 
@@ -212,3 +213,40 @@ def test_requirements_are_pinned(python: str) -> None:
     assert len(pinned) == len(set(pinned))
     wanted = [r for file in DESK.glob('requirements*.txt') for r in read(file.name)]
     assert {key(r) for r in wanted} <= set(pinned)
+
+
+#: Each lock, and the lists that it is made of.
+LOCKS = {
+    'desk-jazzy.txt': ('ros-jazzy.txt', 'requirements.txt'),
+    'desk-kilted.txt': ('ros-kilted.txt', 'requirements.txt'),
+    'test.txt': ('requirements-test.txt',),
+    'stubs.txt': ('requirements-stubs.txt',),
+}
+
+
+@pytest.mark.parametrize('python', PYTHONS)
+@pytest.mark.parametrize('lock', LOCKS)
+def test_locks_hold_what_is_asked_for_with_hashes(lock: str, python: str) -> None:
+    """After a change of a list or a version: tools/desk/lock.py."""
+
+    def read(lines: list[str]) -> dict[str, Requirement]:
+        wanted = [Requirement(line) for line in lines if line and not line.startswith('#')]
+        environment = {'python_version': python, 'python_full_version': f'{python}.1'}
+        return {
+            re.sub('[-_.]+', '-', r.name).lower(): r
+            for r in wanted
+            if r.marker is None or r.marker.evaluate(environment)
+        }
+
+    entries = (DESK / 'lock' / lock).read_text(encoding='utf-8').replace('\\\n', '').splitlines()
+    assert all('--hash=sha256:' in line for line in entries if not line.startswith('#'))
+    locked = read([line.partition('--hash')[0].strip() for line in entries])
+    pins = read((DESK / 'constraints.txt').read_text(encoding='utf-8').splitlines())
+    for name in LOCKS[lock]:
+        asked = read((DESK / name).read_text(encoding='utf-8').splitlines())
+        assert set(asked) <= set(locked)
+        pins |= {k: r for k, r in asked.items() if r.specifier}
+    different = {k for k in locked if k in pins and pins[k].specifier != locked[k].specifier}
+    assert not different
+    unknown = {k for k in locked if k not in pins and not k.startswith('ros-')}
+    assert not unknown, 'they have no version in constraints.txt'

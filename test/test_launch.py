@@ -20,6 +20,7 @@ from rclpy.node import Node
 from trt_perception.core import PerceptionError
 from trt_perception.nodes.camera import CameraNode
 from trt_perception.nodes.detector import DetectorNode
+from trt_perception.nodes.launch_replay import replay_arguments, replay_nodes
 from trt_perception.ros.camera_parameters import CAMERA
 from trt_perception.ros.fastdds import VARIABLES, default_profile, profile_environment
 from trt_perception.ros.launch_arguments import (
@@ -54,6 +55,7 @@ LAUNCHES = {
     'camera.launch.py': node_arguments(CAMERA_NODE),
     'cameras.launch.py': cameras_arguments(),
     'container.launch.py': container_arguments(),
+    'replay.launch.py': replay_arguments(),
 }
 both = pytest.mark.parametrize(
     'executable', [DETECTOR_NODE, CAMERA_NODE], ids=lambda executable: executable.name
@@ -398,3 +400,57 @@ def test_what_a_container_refuses(tmp_path: Path) -> None:
         container_of(config=str(tmp_path / 'g.yaml'))
     with pytest.raises(PerceptionError, match="multi_threaded: '2' is neither true nor false"):
         container_of(multi_threaded='2')
+
+
+# A replay
+
+
+def replay_of(**values: str) -> list[dict[str, Any]]:
+    return replay_nodes(defaults(replay_arguments(), **values))
+
+
+def test_a_replay(tmp_path: Path) -> None:
+    pytest.importorskip('rosbags')
+    from bags import FRONT, REAR, two_cameras, write
+
+    bag = str(write(tmp_path / 'bag', two_cameras()))
+    params = tmp_path / 'detector.yaml'
+    params.write_text(
+        '/**:\n  ros__parameters:\n    cameras: [rear]\n    model: of_the_file.onnx\n'
+    )
+    replay, detector = replay_of(bag=bag, model='m.onnx', rate='2', fastdds_profile='none')
+    assert [n['executable'] for n in (replay, detector)] == ['replay', 'detector']
+    assert replay['parameters'] == [
+        {'bag': bag, 'rate': 2.0, 'topics': [f'front={FRONT}', f'rear={REAR}']}
+    ]
+    (given,) = detector['parameters']
+    assert given['cameras'] == ['front', 'rear'] and given['use_sim_time'] is True
+    assert (given['model'], given['fallback']) == ('m.onnx', False)
+    assert detector['remappings'] == [
+        ('front/image', '/front/image_raw'), ('rear/image', '/rear/image_raw'),
+    ]  # fmt: skip
+    # The cameras of the file, one topic without a name, and a detector that runs already.
+    replay, detector = replay_of(bag=bag, params_file=str(params))
+    assert replay['parameters'][0]['topics'] == [f'rear={REAR}']
+    assert detector['parameters'] == [
+        str(params), {**given, 'model': 'of_the_file.onnx', 'cameras': ['rear']},
+    ]  # fmt: skip
+    replay, detector = replay_of(bag=bag, model='m.onnx', topics=FRONT)
+    assert replay['parameters'][0]['topics'] == [FRONT]
+    assert detector['remappings'] == [('image', FRONT)]
+    (replay,) = replay_of(bag=bag, start_detector='false', output='live')
+    assert replay['parameters'] == [{'bag': bag, 'output': 'live'}]
+    for values, words in (
+        ({}, 'bag: is empty'),
+        ({'bag': bag}, 'model: is empty'),
+        ({'bag': bag, 'model': 'm.onnx', 'rate': '0'}, 'rate: 0 is not in'),
+        ({'bag': bag, 'model': 'm.onnx', 'start_detector': '2'}, 'neither true nor false'),
+        ({'bag': bag, 'model': 'm.onnx', 'detector': '/a/b'}, 'has a namespace'),
+    ):
+        with pytest.raises(PerceptionError, match=words):
+            replay_of(**values)
+
+
+def test_the_launch_of_a_replay_ends_with_either() -> None:
+    started = [c for c in calls('replay.launch.py') if c.startswith('Node(')]
+    assert started == ['Node(**node, on_exit=Shutdown())']

@@ -274,7 +274,7 @@ def test_several_at_a_time_in_their_order(bag: Path) -> None:
     pipeline = Slow()
     messages = list(BagReader(bag).messages([FRONT], pytest.fail))
     many = list(itertools.islice(itertools.cycle(messages), 200))
-    looks = list(look_at(iter(many), pipeline, Selection()))
+    looks = list(look_at(iter(many), pipeline, {FRONT: Selection()}))
     assert pipeline.most == 3
     assert [look.time for look in looks] == [m.time for m in many]
     for number, look in enumerate(looks):
@@ -294,7 +294,7 @@ def test_few_images_are_in_memory(bag: Path) -> None:
             read += 1
             yield message
 
-    looks = look_at(endless(), Slow(), Selection())
+    looks = look_at(endless(), Slow(), {FRONT: Selection()})
     ahead = []
     for number in range(1, 101):
         next(looks)
@@ -312,11 +312,11 @@ def test_failures_end_it(bag: Path) -> None:
         raise OSError('the disk is gone')
 
     with pytest.raises(OSError, match='disk is gone'):
-        list(look_at(breaking(), Slow(), Selection()))
+        list(look_at(breaking(), Slow(), {FRONT: Selection()}))
     pipeline = Slow()
     pipeline.fail_at = 5
     with pytest.raises(EngineError, match='GPU is gone'):
-        list(look_at(iter(messages), pipeline, Selection()))
+        list(look_at(iter(messages), pipeline, {FRONT: Selection()}))
     assert threading.active_count() == before
 
 
@@ -324,7 +324,7 @@ def test_an_image_that_a_pipeline_refuses(bag: Path, model: Path) -> None:
     pipeline = open_pipeline(model)
     messages = list(BagReader(bag).messages([FRONT], pytest.fail))
     selection = Selection(region=Selection().region._replace(x=100, width=60, height=60))
-    looks = list(look_at(iter(messages), pipeline, selection))
+    looks = list(look_at(iter(messages), pipeline, {FRONT: selection}))
     assert all(isinstance(look.detections, FrameError) for look in looks)
 
 

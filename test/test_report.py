@@ -108,7 +108,7 @@ def test_it_needs_nothing_else(run):
     html = run.to_html()
     for word in ('http:', 'https:', '@import', 'url(', '<script', '<link'):
         assert word not in html
-    assert 'prefers-color-scheme: dark' in html
+    assert 'color-scheme: light dark' in html
     assert '<meta name="viewport"' in html
     for link in shown.links:
         data = np.frombuffer(base64.b64decode(link.partition(',')[2]), np.uint8)

@@ -241,7 +241,8 @@ def test_a_bad_frame_is_followed_by_a_good_one(make_worker, heard, tmp_path):
     worker = make_worker(heard, open_pipeline(constant_detector(tmp_path / 'm.onnx')))
     worker.resume()
     png = cv2.imencode('.png', BLANK)[1].reshape(-1)
-    worker.submit(Frame.from_compressed(png[:50], stamp=Stamp(1)))
+    png[len(png) // 2] ^= 0xFF
+    worker.submit(Frame.from_compressed(png, stamp=Stamp(1)))
     assert heard.next() == 'error 1'
     assert isinstance(heard.errors[1], FrameError)
     assert heard.errors[1].kind == 'decode'

@@ -18,6 +18,7 @@ from trt_perception.ros.camera_parameters import CAMERA
 from trt_perception.ros.detector_parameters import DETECTOR
 from trt_perception.ros.parameters import Parameter, Value
 from trt_perception.ros.policy_parameters import POLICY
+from trt_perception.ros.recording_parameters import REPLAY
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = '<!-- parameters: tools/parameter_docs.py -->', '<!-- end of parameters -->'
@@ -79,6 +80,7 @@ def main(check: bool) -> int:
         **_document(ROOT / 'README.md', [p for p in DETECTOR if p not in POLICY]),
         **_document(ROOT / 'docs' / 'cameras.md', CAMERA),
         **_document(ROOT / 'docs' / 'health_policy.md', POLICY),
+        **_document(ROOT / 'docs' / 'replay_testing.md', REPLAY),
     }
     stale = [f for f, text in wanted.items() if not f.is_file() or f.read_text('utf-8') != text]
     for file in stale:

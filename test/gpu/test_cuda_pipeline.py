@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from free_batch import free_batch
 from machine import WAREHOUSE
+from pictures import stated_jpeg
 
 from trt_perception.build.agreement import agreement
 from trt_perception.build.engine.cache import EngineCache
@@ -316,8 +317,7 @@ def test_a_frame_that_cannot_be_used_costs_its_own_turn_only(
     pipeline: CudaPipeline, pictures: list[Frame]
 ) -> None:
     expected = pipeline(pictures[0], Selection()).detections
-    jpeg = b'\xff\xd8\xff\xe0' + bytes(100) + b'\xff\xd9'
-    broken = Frame.from_compressed(np.frombuffer(jpeg, np.uint8))
+    broken = Frame.from_compressed(stated_jpeg(64, 48))
     with pytest.raises(Exception, match='decoded'):
         pipeline(broken, Selection())
     with pytest.raises(Exception, match='region_of_interest'):

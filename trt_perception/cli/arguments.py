@@ -25,3 +25,11 @@ def share(text: str) -> float:
         if 0 <= (number := float(text)) <= 1:
             return number
     raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to 1")
+
+
+def percentage(text: str) -> float:
+    """A type of shares that are written in percent, with the sign: ``1%`` is 0.01."""
+    with contextlib.suppress(ValueError):
+        if text.endswith('%') and 0 <= (number := float(text[:-1])) < 1e6:
+            return number / 100
+    raise argparse.ArgumentTypeError(f"'{text}' is not a percentage, as 1% or 0.5% is")

@@ -8,13 +8,14 @@ import contextlib
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trt_perception.cli.arguments import share, whole
 from trt_perception.cli.opening import add_backend, open_watched
 from trt_perception.cli.progress import counted, interruptible
 
 if TYPE_CHECKING:
+    from trt_perception.replay.coco import CocoDataset
     from trt_perception.replay.evaluation import Evaluation
 
 _DESCRIPTION = """\
@@ -74,6 +75,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add('--limit', type=whole(1, 10**9), metavar='N', help='take only the first N pictures')
     add(
+        '--html',
+        type=Path,
+        metavar='FILE',
+        help='write a page there: precision and recall, what was missed, by class and size, and the'
+        ' worst pictures',
+    )
+    add(
         '--json',
         default='',
         metavar='FILE',
@@ -95,6 +103,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.json not in ('', '-'):
         check_writable(Path(arguments.json))
+    if arguments.html:
+        check_writable(arguments.html)
     dataset = CocoDataset(arguments.coco, arguments.images, arguments.limit)
     pipeline, reason = open_watched(
         Wish(
@@ -129,6 +139,8 @@ def run(arguments: argparse.Namespace) -> int:
         'reason': reason,
         'versions': versions(),
     }
+    if arguments.html:
+        write_atomically(arguments.html, _page(arguments, dataset, evaluation, report))
     text = json.dumps(report, indent=2) + '\n'
     if arguments.json == '-':
         print(text, end='')
@@ -137,6 +149,60 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_atomically(Path(arguments.json), text)
     return 0
+
+
+def _page(
+    arguments: argparse.Namespace,
+    dataset: CocoDataset,
+    evaluation: Evaluation,
+    report: dict[str, Any],
+) -> str:
+    """What was found by a node's threshold, beside the labels."""
+    import numpy as np
+
+    from trt_perception.build.report.comparison import WORST, ComparisonPage
+    from trt_perception.build.report.pictures import plain
+    from trt_perception.core import Detections, Frame, Selection, Stamp
+    from trt_perception.core.files import sha256
+    from trt_perception.replay.comparison import Rules
+    from trt_perception.replay.labels import against_labels
+    from trt_perception.replay.matching import compare
+    from trt_perception.replay.result import SeenFrame
+
+    score = max(Selection().score_threshold, evaluation.selection.score_threshold)
+    looks = []
+    for number, picture in enumerate(dataset.pictures):
+        every = evaluation.found[picture.id]
+        kept = every.scores >= score
+        found = Detections(every.boxes[kept], every.scores[kept], every.class_ids[kept])
+        size = picture.size or (0, 0)
+        name = f'{number + 1}: {picture.path.name}'  # of two folders they may be the same
+        looks.append((picture, SeenFrame(name, Stamp(), 0, found, size, {})))
+    comparison = compare(
+        against_labels(dataset, evaluation.classes, looks),
+        (dataset.class_names, tuple(report['spec']['class_names']) or dataset.class_names),
+        ('labels', arguments.model.name),
+        Rules(score).for_labels(),
+    )
+    pictures = {look.topic: picture.path for picture, look in looks}
+    images = {}
+    for k in comparison.worst(WORST):
+        file = pictures[comparison.frames.topics[comparison.frames.topic[k]]]
+        images[k] = plain(Frame.from_compressed(np.fromfile(file, np.uint8)))
+    stages = ', '.join(f'{stage} {ms:.1f}' for stage, ms in evaluation.stage_ms.items())
+    engine = evaluation.engine
+    facts = [
+        ('file', str(arguments.coco), str(arguments.model)),
+        ('sha256', sha256(arguments.coco)[:12], report['model']['sha256'][:12]),
+        ('pictures', f'{evaluation.pictures:,}', ''),
+        ('ran by', '', f'{engine.backend}, {engine.precision}'),
+        ('on', '', engine.device),
+        ('ms a picture', '', f'{stages} (medians)'),
+        ('versions', '', ', '.join(f'{name} {text}' for name, text in report['versions'].items())),
+        ('not compared', ', '.join(evaluation.classes.unknown_categories),
+         ', '.join(evaluation.classes.unknown_classes)),
+    ]  # fmt: skip
+    return ComparisonPage(comparison, facts, (), images, accuracy=evaluation.accuracy).to_html()
 
 
 def _print_tables(evaluation: Evaluation, model: str, reason: str) -> None:

@@ -18,7 +18,8 @@ from trt_perception import __version__
 
 #: Modules beside this one, each with ``add_parser``, in the order of the help.
 COMMANDS = (
-    'bag', 'benchmark', 'build', 'demo', 'doctor', 'engines', 'evaluate', 'quantize', 'replay',
+    'bag', 'benchmark', 'build', 'compare', 'demo', 'doctor', 'engines', 'evaluate', 'quantize',
+    'replay',
 )  # fmt: skip
 
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors='backslashreplace')
     try:
         code = _run(_parser().parse_args(argv))
-        sys.stdout.flush()  # here, where a closed pipe is caught
+        print(end='', flush=True)  # here, where a closed pipe is caught; there may be no stdout
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # who reads has read enough, as `head` does

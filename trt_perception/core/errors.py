@@ -12,6 +12,14 @@ class PerceptionError(Exception):
     """
 
 
+class FrameError(PerceptionError):
+    """An image that cannot be used; the text says why. ``kind`` is a short name to count it by."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 def one_line(error: BaseException) -> str:
     """What a library's error says, or its type where it says nothing, on one line."""
     return ' '.join(str(error).split()) or type(error).__name__

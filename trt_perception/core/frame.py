@@ -9,15 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_perception.core.errors import PerceptionError
-
-
-class FrameError(PerceptionError):
-    """An image that cannot be used; the text says why. ``kind`` is a short name to count it by."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
+from trt_perception.core.compressed import check_chunks, check_scans, compressed_size
+from trt_perception.core.errors import FrameError
 
 
 class Encoding(NamedTuple):
@@ -56,6 +49,11 @@ _ENCODINGS = (
 ENCODINGS: dict[str, Encoding] = {e.name: e for e in _ENCODINGS}
 ENCODINGS['uyvy'] = ENCODINGS['yuv422']
 ENCODINGS['yuyv'] = ENCODINGS['yuv422_yuy2']
+
+#: Pixels of the largest image that is taken, unless more or fewer are asked for.
+MAX_PIXELS = 1 << 26
+#: And bytes, for each pixel that is allowed: 64-bit ones, or rows that are mostly padding.
+_BYTES_PER_PIXEL = 8
 
 #: Compressed formats, decoded by the preprocessor. Width, height and step of such a frame are 0.
 COMPRESSED = frozenset({'jpeg', 'png'})
@@ -113,6 +111,7 @@ class Frame:
         step: int,
         *,
         big_endian: bool = False,
+        max_pixels: int = MAX_PIXELS,
         stamp: Stamp = Stamp(),
         frame_id: str = '',
         source: str = '',
@@ -151,6 +150,7 @@ class Frame:
                 f'{width}x{height} {encoding} image with step {step} needs {needed} bytes,'
                 f' got {data.size}',
             )
+        _check_size(width, height, data, max_pixels)
         return cls(data, width, height, layout.name, step, stamp, frame_id, source)
 
     @classmethod
@@ -158,6 +158,7 @@ class Frame:
         cls,
         data: NDArray[np.uint8],
         *,
+        max_pixels: int = MAX_PIXELS,
         stamp: Stamp = Stamp(),
         frame_id: str = '',
         source: str = '',
@@ -165,7 +166,8 @@ class Frame:
         """A JPEG or PNG, told by its first bytes: ``CompressedImage.format`` is free text.
 
         Raises:
-            FrameError: neither of them, or a JPEG without its end.
+            FrameError: neither of them, one without its end, or one that would take more memory
+                or time to decode than an image may: a few bytes can stand for gigabytes.
         """
         head = data[:8].tobytes()
         if head[:3] == b'\xff\xd8\xff':
@@ -173,12 +175,14 @@ class Frame:
             # Some decoders fill what is missing with grey and say nothing. The end marker must
             # follow the last scan: a thumbnail before it has one of its own.
             whole = data.tobytes()
+            check_scans(whole)
             if whole.rfind(b'\xff\xd9') <= whole.rfind(b'\xff\xda'):
                 raise FrameError(
                     'truncated', f'JPEG of {data.size} bytes ends before its end marker'
                 )
         elif head == b'\x89PNG\r\n\x1a\n':
             encoding = 'png'
+            check_chunks(data)
         elif not head:
             raise FrameError('empty', 'compressed image holds no bytes')
         else:
@@ -186,6 +190,7 @@ class Frame:
                 'encoding',
                 f'compressed image starts with {head[:4].hex(" ")}: neither JPEG nor PNG',
             )
+        _check_size(*compressed_size(data), data, max_pixels)
         return cls(data, 0, 0, encoding, 0, stamp, frame_id, source)
 
     @classmethod
@@ -194,11 +199,14 @@ class Frame:
         image: NDArray[np.uint8],
         encoding: str = 'bgr8',
         *,
+        max_pixels: int | None = None,
         stamp: Stamp = Stamp(),
         frame_id: str = '',
         source: str = '',
     ) -> Frame:
         """A frame on an (H, W) or (H, W, C) uint8 array; copied only if it is not contiguous.
+
+        It has its memory already, so that nothing limits its size unless asked to.
 
         Raises:
             FrameError: as `checked`, or the array holds other pixels than the encoding's.
@@ -211,6 +219,7 @@ class Frame:
             height,
             encoding,
             image.size // height if height else 0,
+            max_pixels=image.size if max_pixels is None else max_pixels,
             stamp=stamp,
             frame_id=frame_id,
             source=source,
@@ -239,3 +248,18 @@ class Frame:
         if channels > 1:
             shape, strides = (*shape, channels), (*strides, 1)
         return np.ndarray(shape, np.uint8, self.data.data, strides=strides)
+
+
+def _check_size(width: int, height: int, data: NDArray[np.uint8], max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise FrameError(
+            'too_large',
+            f'{width}x{height} image has more than the {max_pixels} pixels that are taken'
+            ' (max_image_pixels)',
+        )
+    if data.size > _BYTES_PER_PIXEL * max_pixels:
+        raise FrameError(
+            'too_large',
+            f'{width}x{height} image of {data.size} bytes is more than {_BYTES_PER_PIXEL} bytes for'
+            f' each of the {max_pixels} pixels that are taken (max_image_pixels)',
+        )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_perception.core.detections import Float, Region
-from trt_perception.core.frame import FrameError
+from trt_perception.core.errors import FrameError
 
 ResizeMode = Literal['letterbox', 'letterbox_top_left', 'stretch']
 RESIZE_MODES: tuple[str, ...] = get_args(ResizeMode)

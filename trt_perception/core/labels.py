@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Class names of COCO, for the many models that are exported without their own."""
+"""Class names: COCO's, for the many models that are exported without their own; and spelling."""
+
+from __future__ import annotations
+
+import re
 
 _COCO = (
     'person bicycle car motorcycle airplane bus train truck boat traffic_light fire_hydrant'
@@ -13,3 +17,8 @@ _COCO = (
 )
 #: The 80 classes of COCO, in the order that every 80-class export uses.
 COCO: tuple[str, ...] = tuple(name.replace('_', ' ') for name in _COCO.split())
+
+
+def plain_name(name: str) -> str:
+    """A class name with its spelling apart: 'Traffic_light' is 'traffic light'."""
+    return re.sub(r'[\s_-]+', ' ', name).strip().casefold()

@@ -16,6 +16,8 @@ from trt_perception.core.geometry import RESIZE_MODES, ResizeMode
 ColorOrder = Literal['rgb', 'bgr']
 #: Pixels; a network's input that claims more is a slip.
 MAX_SIDE = 16384
+#: And as many pixels in all take 200 MB as float32.
+MAX_INPUT_PIXELS = 1 << 24
 #: So is a scale, mean or deviation beyond this.
 _LARGEST = 1e6
 

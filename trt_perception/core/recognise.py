@@ -12,6 +12,7 @@ from typing import Any
 from trt_perception.core.decoders import Decoder, decoders
 from trt_perception.core.errors import one_line
 from trt_perception.core.model_spec import (
+    MAX_INPUT_PIXELS,
     MAX_SIDE,
     ModelSpec,
     Signature,
@@ -39,6 +40,7 @@ def recognise(signature: Signature, overrides: Mapping[str, Any] | None = None) 
     fixed = dict(overrides or {})
     image = _image_input(signature)
     width, height = _input_size(image, signature, fixed)
+    check_input_size(width, height)
     signature = _wanted_outputs(signature, fixed.pop('outputs', None))
     names = fixed.get('class_names') or metadata_names(signature.metadata)
     fields: dict[str, Any] = {
@@ -99,6 +101,19 @@ def input_size(signature: Signature) -> tuple[int, int] | None:
             return None
         height, width = height or noted[0], width or noted[1]
     return width, height
+
+
+def check_input_size(width: int, height: int) -> None:
+    """See that an input of this size can be meant, before memory is had for it.
+
+    Raises:
+        SpecError: it is larger than `MAX_SIDE` or `MAX_INPUT_PIXELS`.
+    """
+    if max(width, height) > MAX_SIDE or width * height > MAX_INPUT_PIXELS:
+        raise SpecError(
+            f'an input of {width}x{height} is larger than {MAX_SIDE} on a side or'
+            f' {MAX_INPUT_PIXELS} pixels; export the model for smaller images'
+        )
 
 
 def _input_size(

@@ -17,7 +17,7 @@ from trt_perception.nodes.camera_monitor import CameraMonitor
 from trt_perception.ros import parameters
 from trt_perception.ros.camera_info import camera_info, read_calibration
 from trt_perception.ros.camera_parameters import CAMERA, wish
-from trt_perception.ros.diagnostics import DiagnosticPublisher, ThrottledErrors
+from trt_perception.ros.diagnostics import Diagnostics, ThrottledErrors
 from trt_perception.ros.image_output import ImageOutput
 from trt_perception.ros.images import header_msg
 from trt_perception.runtime.capture import CaptureError, CaptureLoop, Shot, capture_of
@@ -78,7 +78,7 @@ class CameraNode(Node):
             f'{self.resolve_topic_name("image").rpartition("/")[0]}/camera_info',
             QoSProfile(depth=10, reliability=ReliabilityPolicy[values['reliability'].upper()]),
         )
-        self._diagnostics = DiagnosticPublisher(self, 'capture')
+        self._diagnostics = Diagnostics(self)
         # Real time: a paused simulation must not stop the diagnostics.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(REPORT_PERIOD, self._report, clock=steady)
@@ -199,7 +199,7 @@ class CameraNode(Node):
             'subscribers': self._output.subscribers,
         }
         verdict = self._monitor.judge()
-        self._diagnostics.publish(verdict, self._source, values | self._monitor.values())
+        self._diagnostics.publish('capture', verdict, self._source, values | self._monitor.values())
         # Fast DDS acknowledges the last image with its next heartbeat: nothing else tells when.
         if self._ended_at is not None and monotonic() > self._ended_at + LINGER:
             self.finished = True

@@ -35,10 +35,11 @@ from trt_perception.ros.detector_parameters import (
     devices_of,
     gpus_of,
 )
-from trt_perception.ros.diagnostics import ERROR, OK, STALE, WARN, DiagnosticPublisher, Verdict
+from trt_perception.ros.diagnostics import ERROR, OK, STALE, WARN, Diagnostics, Verdict
 from trt_perception.ros.intra_process import bus_of
 from trt_perception.ros.label_info import LATCHED, label_info, vision_info
 from trt_perception.ros.parameters import ParameterError
+from trt_perception.runtime.machine import board_model
 
 REPORT_PERIOD = 1.0
 #: A simulation that began anew or a recording played once more; /clock may tick slowly.
@@ -83,7 +84,7 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         super().__init__('detector', **kwargs)
         parameters.declare(self, DETECTOR, more=True)
         self._monitors: dict[str, StreamMonitor] = {}  # of each camera, by name; '' of the only one
-        self._diagnostics: dict[str, DiagnosticPublisher] = {}
+        self._diagnostics = Diagnostics(self)
         self._table: list[parameters.Parameter] = []
         self._declare_cameras()
         parameters.tell_unknown(self, self._table)
@@ -114,8 +115,10 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self._jumps = self.get_clock().create_jump_callback(
             CLOCK_JUMP, post_callback=lambda jump: self._on_clock_jump()
         )
-        self._board = BoardMonitor(self)
-        self._degradation = Degradation(self, self._board.latest)
+        self._board_model = board_model()
+        self._devices: dict[str, Any] = {}  # that were told of, by task
+        self._board = BoardMonitor(self, self._diagnostics)
+        self._degradation = Degradation(self, self._diagnostics, self._board)
         self._board.watch(gpus_of(values) if values['board'] else None)
         self._built = True
 
@@ -228,9 +231,8 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             or StreamMonitor(logger.get_child(camera) if camera else logger, clock)
             for camera in cameras or ['']
         }
-        for task in ('inference', *cameras):
-            if task not in self._diagnostics:
-                self._diagnostics[task] = DiagnosticPublisher(self, task)
+        for camera in kept.keys() - self._monitors.keys():
+            self._diagnostics.forget(camera)
 
     def _load(self) -> None:
         self._declare_cameras()
@@ -315,31 +317,36 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         elif detection is None:
             verdict = Verdict(WARN, self._state)
         verdicts = {camera: self._judge(camera, verdict) for camera in self._monitors}
-        device = ''
+        devices = {}
         if detection is not None:
             if '' in verdicts:
                 verdict = verdicts['']
             verdict = detection.judge(verdict)
-            info = detection.replicas.info
-            device = info.device if info else ''
             values |= detection.values()
+            devices = {f'device {d}': told for d, told in detection.replicas.devices().items()}
         for camera, monitor in self._monitors.items():
             of_camera = self._of_camera(camera) | monitor.values()
             if camera:
                 self._log(camera, verdicts[camera])
                 topic = self.resolve_topic_name(f'{camera}/image')
-                self._diagnostics[camera].publish(verdicts[camera], topic, of_camera)
+                self._diagnostics.publish(camera, verdicts[camera], topic, of_camera)
             else:
                 values |= of_camera
         self._board.report(sum(monitor.frames for monitor in self._monitors.values()))
         self._log('inference', verdict)
-        self._diagnostics['inference'].publish(verdict, device, values)
+        self._diagnostics.publish('inference', verdict, self._board_model, values)
+        for task in self._devices.keys() - devices.keys():
+            self._diagnostics.forget(task)
+        for task, (of_device, about) in devices.items():
+            self._diagnostics.publish(task, of_device, task.partition(' ')[2], about)
+        self._devices = devices
         self._degradation.step(detection, parameters.values(self, self._table))
 
     def _judge(self, camera: str, usual: Verdict) -> Verdict:
         if self._detection is None or self._state != 'active':
             return usual
-        return self._monitors[camera].judge(self._detection.streams[camera].images.problem())
+        stream = self._detection.streams[camera]
+        return self._monitors[camera].judge(stream.images.problem(), stream.share)
 
     def _of_camera(self, camera: str) -> dict[str, object]:
         if self._detection is None:
@@ -351,12 +358,10 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         """All figures for Prometheus; called on its server's thread."""
         name, detection = self.get_fully_qualified_name(), self._detection
         info = None if detection is None else detection.replicas.info
-        levels = {task: told.level for task, told in self._diagnostics.items()}
-        levels |= {'board': self._board.level, 'policy': self._degradation.level}
         streams = {} if detection is None else detection.streams
         return [
             *metrics.of_node(name, self._state, info),
-            *metrics.of_status(name, levels),
+            *metrics.of_status(name, self._diagnostics.levels),
             *metrics.of_cameras(name, self._monitors),
             *metrics.of_board(name, self._board.latest()),
             *metrics.of_policy(

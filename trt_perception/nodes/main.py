@@ -82,6 +82,10 @@ def begin(make_node: Callable[[], NodeT]) -> NodeT | None:
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
+    from trt_perception.runtime.malloc import few_arenas
+
+    few_arenas()
+
     def start() -> NodeT:
         rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
         return make_node()
@@ -160,6 +164,14 @@ def overlay() -> int:
     from trt_perception.nodes.overlay import OverlayNode
 
     return run(OverlayNode, stop)
+
+
+def replay() -> int:
+    """Play a bag to a live detector and keep what it makes of it."""
+    stop = Stop()
+    from trt_perception.nodes.replay import ReplayNode
+
+    return run(ReplayNode, stop)
 
 
 def perception_container() -> int:

@@ -40,13 +40,20 @@ class _Model:
         self.path = path
         self.replicas = replicas
         self.ready: dict[str, _Ready] = {}
+        self._freeing: dict[str, threading.Thread] = {}
 
     def drop(self, device: str) -> None:
         """Free what was ready there."""
         ready = self.ready.pop(device, None)
         if ready is not None:
             # Where a GPU hangs, so does who frees what lies on it.
-            threading.Thread(target=ready.pipeline.close, name='freeing', daemon=True).start()
+            thread = threading.Thread(target=ready.pipeline.close, name='freeing', daemon=True)
+            self._freeing[device] = thread
+            thread.start()
+
+    def occupies(self, device: str) -> bool:
+        """Whether what was dropped there is not freed yet."""
+        return device in self._freeing and self._freeing[device].is_alive()
 
 
 class Models:
@@ -142,11 +149,16 @@ class Models:
         new = {device: why for device, why in lost.items() if device not in self._lost}
         self._lost = set(lost)
         for model in self._models:
+            for device in lost if model is self._running else new:
+                model.drop(device)
+
+        def occupied(device: str) -> bool:
+            return worker.occupied(device) or any(m.occupies(device) for m in self._models)
+
+        for model in self._models:
             runs = model is self._running
             its = lost if runs else new
-            for device in its:
-                model.drop(device)
-            model.replicas.follow(worker, its, alone=runs and not worker.serves)
+            model.replicas.follow(its, occupied, alone=runs and not worker.serves)
 
     def use(self, step: int) -> str:
         """Run the model that was asked for (0), or one of the lighter ones (1 and so on).
@@ -187,6 +199,10 @@ class Models:
     def judge(self, usual: Verdict) -> Verdict:
         """The usual verdict, unless a device does not run what was asked for."""
         return self._running.replicas.judge(usual)
+
+    def devices(self) -> dict[str, tuple[Verdict, dict[str, object]]]:
+        """How it is with each device, for the model that runs, and what is beside that."""
+        return self._running.replicas.devices()
 
     def values(self) -> dict[str, object]:
         """What runs and why, for diagnostics."""

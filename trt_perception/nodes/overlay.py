@@ -21,7 +21,7 @@ from trt_perception.ros.diagnostics import (
     ERROR,
     OK,
     WARN,
-    DiagnosticPublisher,
+    Diagnostics,
     ThrottledErrors,
     Verdict,
 )
@@ -81,7 +81,7 @@ class OverlayNode(Node):
         self._detections = DetectionsInput(self, self._on_sighting)
         self._paused = False
         self.create_subscription(DiagnosticStatus, 'detector/health', self._on_health, LATCHED)
-        self._diagnostics = DiagnosticPublisher(self, 'overlay')
+        self._diagnostics = Diagnostics(self)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(REPORT_PERIOD, self._report, clock=steady)
         self._thread = threading.Thread(target=self._run, name='overlay')
@@ -182,6 +182,7 @@ class OverlayNode(Node):
         # Each image received is rejected or one of what follows, is unpaired, or waits.
         fates = ('rejected', 'failed', 'dropped', 'paused', 'unseen', 'published')
         self._diagnostics.publish(
+            'overlay',
             verdict,
             self.resolve_topic_name('image'),
             {

@@ -13,10 +13,9 @@ from trt_perception.build.engine.serving import Wish, choose
 from trt_perception.core import ModelSpec, PerceptionError
 from trt_perception.core.files import Watched
 from trt_perception.nodes.backend import Backend
-from trt_perception.ros.diagnostics import WARN, Verdict
+from trt_perception.ros.diagnostics import ERROR, WARN, Verdict
 from trt_perception.runtime.engine import EngineInfo
 from trt_perception.runtime.pipeline import AnyPipeline
-from trt_perception.runtime.worker import InferenceWorker
 
 
 class Replicas:
@@ -89,16 +88,16 @@ class Replicas:
         for device, backend in self.backends.items():
             backend.start(functools.partial(hand_over, device))
 
-    def follow(self, worker: InferenceWorker, lost: Mapping[str, str], alone: bool) -> None:
+    def follow(self, lost: Mapping[str, str], occupied: Callable[[str], bool], alone: bool) -> None:
         """Look what has become of each, and bring back what is lost. Does not wait.
 
         Args:
-            worker: that runs them.
             lost: devices, and why they run nothing any more.
+            occupied: tells whether what a device ran before is not freed yet.
             alone: something else may take the place of what is lost: nothing runs at all.
         """
         for device, backend in self.backends.items():
-            backend.follow(lost.get(device, ''), worker.occupied(device), alone)
+            backend.follow(lost.get(device, ''), occupied(device), alone)
 
     @property
     def losses(self) -> dict[str, str]:
@@ -133,6 +132,13 @@ class Replicas:
         # As long as one runs, the others are missed and no more.
         level = min(verdict.level, WARN) if self.info is not None else verdict.level
         return Verdict(max(level, usual.level), f'device {device}: {verdict.message}')
+
+    def devices(self) -> dict[str, tuple[Verdict, dict[str, object]]]:
+        """How it is with each device that was asked for, and what is beside that."""
+        told: dict[str, tuple[Verdict, dict[str, object]]] = {
+            device: (backend.verdict, backend.values()) for device, backend in self.backends.items()
+        }
+        return told | {device: (Verdict(ERROR, why), {}) for device, why in self.absent.items()}
 
     def values(self) -> dict[str, object]:
         """What runs and why, and how far a build is, for diagnostics; by device if several."""

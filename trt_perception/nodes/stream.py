@@ -73,6 +73,7 @@ class DetectionStream:
             transport=values['image_transport'],
             reliability=values['image_reliability'],
             depth=values['image_depth'],
+            max_pixels=values['max_image_pixels'],
         )
         self._place = worker.camera(camera, selection, self, values['priority'])
 

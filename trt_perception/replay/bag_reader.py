@@ -155,7 +155,8 @@ class BagReader:
             }
         except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, ValueError) as error:
             self._notes.append(
-                f'its {METADATA} cannot be read ({one_line(error)}); its files are read all the same'
+                f'its {METADATA} cannot be read ({one_line(error)}); its files are read all the'
+                ' same'
             )
             return
         if (packed := self._metadata['format']) not in ('', 'zstd'):
@@ -198,6 +199,18 @@ class BagReader:
             with self._unpacked(file, on_damage) as unpacked:
                 for message in _messages(file, unpacked, topics, on_damage):
                     whole = _decompressed(message, on_damage)
+                    if whole is not None:
+                        yield whole
+
+    def at(self, wanted: Collection[tuple[str, int]]) -> Iterator[Message]:
+        """The messages that came on a topic at a time, nanoseconds; what is not there is left out.
+
+        A file without an index is read from end to end, and some may come twice then.
+        """
+        for file in self.files:
+            with self._unpacked(file, lambda error: None) as unpacked:
+                for message in _at(file, unpacked, wanted):
+                    whole = _decompressed(message, lambda error: None)
                     if whole is not None:
                         yield whole
 
@@ -289,6 +302,21 @@ def _messages(
             yield message
     if last >= 0 and not told:
         on_damage(BagError(f"file '{file.name}' is damaged: {why}"))
+
+
+def _at(file: Path, unpacked: Path, wanted: Collection[tuple[str, int]]) -> Iterator[Message]:
+    from rosbags.rosbag2 import Reader
+
+    with suppress(Exception), Reader(unpacked) as reader:
+        for topic, time in wanted:
+            connections = [c for c in reader.connections if c.topic == topic]
+            if connections and reader.start_time <= time < reader.end_time:
+                for connection, at, data in reader.messages(connections, time, time + 1):
+                    yield Message(connection.topic, connection.msgtype, at, data)
+        return
+    for message in _salvaged(file, unpacked, lambda error: None):
+        if (message.topic, message.time) in wanted:
+            yield message
 
 
 def _salvaged(file: Path, unpacked: Path, on_damage: Damage) -> Iterator[Message]:

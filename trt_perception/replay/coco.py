@@ -5,21 +5,22 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import io
 import json
-import re
 import reprlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_perception.core import Detections, ModelSpec, PerceptionError
+from trt_perception.core import Detections, PerceptionError
 from trt_perception.core.errors import one_line
 from trt_perception.core.files import is_file
+from trt_perception.core.labels import plain_name
 
 if TYPE_CHECKING:
     from pycocotools.coco import COCO
@@ -38,12 +39,45 @@ class DatasetError(PerceptionError):
     """A data set that cannot be used, or that does not fit the model."""
 
 
+class HasClasses(Protocol):
+    """What has classes, with or without names, as a ``ModelSpec`` has."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def num_classes(self) -> int: ...
+
+
 class Picture(NamedTuple):
-    """One image of a data set: its COCO id, its file, width and height where they are noted."""
+    """One image of a data set.
+
+    Attributes:
+        id: COCO's.
+        path: its file.
+        size: width and height where they are noted.
+        stamp, topic: of the camera image that it is, as they are noted; None where they are not.
+    """
 
     id: int
     path: Path
     size: tuple[int, int] | None
+    stamp: Any = None
+    topic: Any = None
+
+
+class Curve(NamedTuple):
+    """Precision over recall of one class, boxes counting from IoU 0.50 on.
+
+    Attributes:
+        name: as the data set spells it.
+        precision: (101,) at recall 0, 0.01 to 1; 0 where the recall is not reached.
+        scores: (101,) score from which on detections count to get there.
+    """
+
+    name: str
+    precision: NDArray[np.float64]
+    scores: NDArray[np.float64]
 
 
 class ClassAccuracy(NamedTuple):
@@ -68,11 +102,13 @@ class Accuracy(NamedTuple):
         map: AP averaged over IoU 0.50 to 0.95 and over the classes that were annotated, 0..1.
         map50: the same at IoU 0.50.
         classes: in the order of the data set's category ids.
+        curves: of the classes that are annotated.
     """
 
     map: float
     map50: float
     classes: tuple[ClassAccuracy, ...]
+    curves: tuple[Curve, ...] = ()
 
 
 class Classes(NamedTuple):
@@ -92,12 +128,12 @@ class Classes(NamedTuple):
 class CocoDataset:
     """Pictures and their annotated objects, in COCO's JSON (``instances_*.json``)."""
 
-    def __init__(self, instances: Path, images: Path, limit: int | None = None) -> None:
+    def __init__(self, instances: Path, images: Path | None, limit: int | None = None) -> None:
         """Read the annotations and see that every picture is there.
 
         Args:
             instances: the JSON.
-            images: folder that the file names in it start from.
+            images: folder that the file names in it start from; None: the files are not needed.
             limit: take only the first so many pictures.
 
         Raises:
@@ -115,7 +151,7 @@ class CocoDataset:
             listed, categories = _rows(raw, 'images'), _rows(raw, 'categories')
             annotations = _rows(raw, 'annotations')
             self._names = {c['id']: c['name'] for c in sorted(categories, key=lambda c: c['id'])}
-            self.pictures = tuple(_picture(row, images) for row in listed[:limit])
+            self.pictures = tuple(_picture(row, images or Path()) for row in listed[:limit])
             taken = {p.id for p in self.pictures}
             self._annotations = [
                 _annotation(row, number)
@@ -125,7 +161,7 @@ class CocoDataset:
         except DatasetError as error:
             raise DatasetError(f"'{instances}' is not a COCO detection data set: {error}") from None
         missing = [p.path for p in self.pictures if not is_file(p.path)]
-        if missing:
+        if missing and images:
             raise DatasetError(
                 f"{len(missing)} of the {len(self.pictures)} images in '{instances}' are missing,"
                 f" the first is '{missing[0]}'; give the folder that holds them"
@@ -139,17 +175,51 @@ class CocoDataset:
 
     def sample(self, count: int) -> CocoDataset:
         """At most so many of the pictures, at even distances."""
+        every = self.pictures
+        if len(every) <= count:
+            return self
+        return self.only({every[(2 * i + 1) * len(every) // (2 * count)].id for i in range(count)})
+
+    def only(self, taken: Collection[int]) -> CocoDataset:
+        """The same without the pictures of other ids."""
         few = copy.copy(self)
-        if len(self.pictures) > count:
-            few.pictures = tuple(
-                self.pictures[(2 * i + 1) * len(self.pictures) // (2 * count)] for i in range(count)
-            )
-        taken = {p.id for p in few.pictures}
+        few.pictures = tuple(p for p in self.pictures if p.id in taken)
         few._annotations = [a for a in self._annotations if a['image_id'] in taken]
         few._objects = Counter(a['category_id'] for a in few._annotations if not a['iscrowd'])
         return few
 
-    def match(self, spec: ModelSpec) -> Classes:
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """Of all categories, in the order of the ids."""
+        return tuple(self._names)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of all categories, in the order of their ids."""
+        return tuple(self._names.values())
+
+    @functools.cached_property
+    def _by_picture(self) -> dict[int, list[_Row]]:
+        rows: dict[int, list[_Row]] = {}
+        for annotation in self._annotations:
+            rows.setdefault(annotation['image_id'], []).append(annotation)
+        return rows
+
+    def objects(self, picture: int, crowds: bool = False) -> Detections:
+        """What is annotated in a picture, with score 1 and classes as `class_names` has them.
+
+        Args:
+            picture: its id.
+            crowds: give the regions that are marked as crowds instead of the objects.
+        """
+        rows = [a for a in self._by_picture.get(picture, ()) if bool(a['iscrowd']) is crowds]
+        places = {category: k for k, category in enumerate(self._names)}
+        boxes = np.array([a['bbox'] for a in rows], np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        ids = np.array([places[a['category_id']] for a in rows], np.int32)
+        return Detections(boxes, np.ones(len(rows), np.float32), ids)
+
+    def match(self, spec: HasClasses) -> Classes:
         """Pair the model's classes with the categories: by name, or by order if it has no names.
 
         Raises:
@@ -158,7 +228,7 @@ class CocoDataset:
         ids: tuple[int | None, ...] = tuple(self._names)
         if spec.class_names:
             by_name = self._by_name()
-            ids = tuple(by_name.get(_plain(name)) for name in spec.class_names)
+            ids = tuple(by_name.get(plain_name(name)) for name in spec.class_names)
         elif spec.num_classes != len(ids):
             told = f'{spec.num_classes} classes' if spec.num_classes else 'classes'
             raise DatasetError(
@@ -185,7 +255,7 @@ class CocoDataset:
         """Category by plain name. Some tools add an unused category named as one that is used."""
         found: dict[str, int] = {}
         for category, name in self._names.items():
-            other = found.setdefault(_plain(name), category)
+            other = found.setdefault(plain_name(name), category)
             if category == other or not self._objects[category]:
                 continue
             if self._objects[other]:
@@ -193,7 +263,7 @@ class CocoDataset:
                     f"two categories have one name, '{self._names[other]}' (id {other}) and"
                     f" '{name}' (id {category}); rename one of them"
                 )
-            found[_plain(name)] = category
+            found[plain_name(name)] = category
         return found
 
     def score(self, found: Mapping[int, Detections], classes: Classes) -> Accuracy:
@@ -209,6 +279,7 @@ class CocoDataset:
             run.accumulate()
         # (IoU, recall, category)
         precision: NDArray[np.float64] = run.eval['precision'][..., 0, 0]
+        scores: NDArray[np.float64] = run.eval['scores'][0, :, :, 0, 0]
         shown = [self._objects[i] > 0 for i in shared]
         ap, ap50 = precision.mean(axis=(0, 1)), precision[0].mean(axis=0)
         return Accuracy(
@@ -222,6 +293,11 @@ class CocoDataset:
                     float(ap50[k]) if shown[k] else None,
                 )
                 for k, i in enumerate(shared)
+            ),
+            tuple(
+                Curve(self._names[i], precision[0, :, k], scores[:, k])
+                for k, i in enumerate(shared)
+                if shown[k]
             ),
         )
 
@@ -319,7 +395,8 @@ def _rows(raw: Any, kind: str) -> list[_Row]:
 def _picture(row: _Row, images: Path) -> Picture:
     width, height = row.get('width'), row.get('height')
     size = (width, height) if type(width) is int and type(height) is int else None
-    return Picture(row['id'], images / row['file_name'], size)
+    path = images / row['file_name']
+    return Picture(row['id'], path, size, row.get('stamp'), row.get('topic'))
 
 
 def _annotation(row: _Row, number: int) -> _Row:
@@ -360,11 +437,6 @@ def _results(found: Mapping[int, Detections], classes: Classes) -> list[_Row]:
 def _is_number(value: Any) -> bool:
     # No picture is larger; NaN is not smaller than anything.
     return type(value) in (int, float) and abs(value) <= 1e5
-
-
-def _plain(name: str) -> str:
-    """Spelling apart, 'Traffic_light' is 'traffic light'."""
-    return re.sub(r'[\s_-]+', ' ', name).strip().casefold()
 
 
 def _few(names: Sequence[str]) -> str:

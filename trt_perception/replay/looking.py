@@ -7,7 +7,7 @@ import dataclasses
 import os
 import queue
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter_ns
 from typing import NamedTuple
@@ -46,7 +46,7 @@ class Look(NamedTuple):
 
 
 def look_at(
-    messages: Iterable[Message], pipeline: AnyPipeline, selection: Selection
+    messages: Iterable[Message], pipeline: AnyPipeline, selections: Mapping[str, Selection]
 ) -> Generator[Look, None, None]:
     """Look at every image, several at a time; what came of them is given in their order.
 
@@ -55,6 +55,7 @@ def look_at(
 
     Args:
         messages: iterated by a thread of its own.
+        selections: what is wanted of the images of each topic.
 
     Raises:
         EngineError, DecodeError: the network could not be run, or its decoder is wrong.
@@ -62,7 +63,7 @@ def look_at(
     """
     lanes = int(getattr(pipeline, 'lanes', 1))
     threads = lanes + min(os.cpu_count() or 1, MOST_DECODERS)
-    flow = _Flow(pipeline, selection, lanes)
+    flow = _Flow(pipeline, selections, lanes)
     room = threading.Semaphore(threads * _AHEAD)
     # Bounded by the room that there is.
     pending: queue.SimpleQueue[Future[Look] | BaseException | None] = queue.SimpleQueue()
@@ -102,9 +103,11 @@ def look_at(
 class _Flow:
     """A pipeline that several threads use, each with an image that it decodes itself."""
 
-    def __init__(self, pipeline: AnyPipeline, selection: Selection, lanes: int) -> None:
+    def __init__(
+        self, pipeline: AnyPipeline, selections: Mapping[str, Selection], lanes: int
+    ) -> None:
         self._pipeline = pipeline
-        self._selection = selection
+        self._selections = selections
         self._lanes = threading.Semaphore(lanes)
 
     def look(self, message: Message) -> Look:
@@ -118,7 +121,7 @@ class _Flow:
             frame = _decoded(frame)
             header = _header(frame)
             decoded = perf_counter_ns()
-            result, taken = self._run(frame)
+            result, taken = self._run(frame, self._selections[message.topic])
             found = result.detections
             latencies = {
                 'image': (decoded - begun) / 1e6,
@@ -129,11 +132,11 @@ class _Flow:
             found = error
         return Look(message.topic, message.time, header, encoding, found, latencies)
 
-    def _run(self, frame: Frame) -> tuple[Result, int]:
+    def _run(self, frame: Frame, selection: Selection) -> tuple[Result, int]:
         """Detect; and the nanoseconds that it took once it was this frame's turn."""
         with self._lanes:
             begun = perf_counter_ns()
-            result = self._pipeline(frame, self._selection)
+            result = self._pipeline(frame, selection)
             return result, perf_counter_ns() - begun
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -18,11 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_perception.core import FrameError, Selection, Stamp
+from trt_perception.core.files import is_file, sha256
 from trt_perception.replay.bag_reader import METADATA, BagError, BagReader
 from trt_perception.replay.looking import Look, look_at
 from trt_perception.replay.mcap import Message
-from trt_perception.replay.result import STAGES, ResultWriter, SeenFrame
+from trt_perception.replay.result import ResultWriter, SeenFrame, stages_of
+from trt_perception.runtime.machine import describe_machine, process_memory
 from trt_perception.runtime.pipeline import AnyPipeline
+from trt_perception.runtime.versions import versions
 
 
 @dataclass
@@ -149,7 +153,7 @@ def replay(
     bag: BagReader,
     counts: Mapping[str, int],
     pipeline: AnyPipeline,
-    selection: Selection,
+    selections: Mapping[str, Selection],
     writer: ResultWriter,
     limit: int | None = None,
     on_frame: Callable[[], None] = lambda: None,
@@ -158,6 +162,7 @@ def replay(
 
     Args:
         counts: the topics to take, and how many images the bag says each has.
+        selections: what is wanted of the images of each topic.
         limit: take only so many images, the first.
         on_frame: called after each; what it raises ends the replay.
 
@@ -172,7 +177,7 @@ def replay(
         account.damage.append(str(error))
 
     begun = perf_counter()
-    looks = look_at(_first(bag.messages(counts, note), limit), pipeline, selection)
+    looks = look_at(_first(bag.messages(counts, note), limit), pipeline, selections)
     with ThreadPoolExecutor(1, 'hash') as pool, closing(looks):
         hashing = Hashing(bag)
         files = pool.submit(hashing.run)
@@ -180,7 +185,7 @@ def replay(
             for look in looks:
                 account.cameras[look.topic].count(look, pipeline.spec.class_name)
                 if not isinstance(look.detections, FrameError):
-                    writer.add(_seen(look))
+                    writer.add(seen_frame(look))
                 on_frame()
             account.seconds = perf_counter() - begun
             account.files = files.result()
@@ -203,7 +208,42 @@ def _first(
         yield from islice(messages, limit)
 
 
-def _seen(look: Look) -> SeenFrame:
+def describe(bag: BagReader, account: Account, model: Path, engine: Path | None) -> dict[str, Any]:
+    """What ran on what, for JSON."""
+
+    def file(path: Path | None) -> dict[str, str] | None:
+        if path is None:
+            return None
+        # That of a live detector may be on another machine.
+        return {'path': str(path.absolute()), 'sha256': sha256(path) if is_file(path) else ''}
+
+    return {
+        'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        'bag': {'path': str(bag.path.absolute()), 'files': account.files},
+        'model': file(model),
+        'engine': file(engine),
+        'machine': describe_machine(),
+        'versions': versions(),
+        'memory_bytes': process_memory(),
+    }
+
+
+def describe_selection(values: Mapping[str, Any], threshold: float) -> dict[str, Any]:
+    """What was asked for, for JSON.
+
+    Args:
+        values: of the detector's parameters.
+        threshold: the lowest score of any camera.
+    """
+    return {
+        'score_threshold': threshold,
+        'iou_threshold': values['nms_threshold'],
+        **{name: values[name] for name in ('max_detections', 'classes', 'region_of_interest')},
+    }
+
+
+def seen_frame(look: Look) -> SeenFrame:
+    """An image that has detections, for the folder of a replay."""
     frame, found = look.frame, look.detections
     assert frame is not None and not isinstance(found, FrameError)
     return SeenFrame(
@@ -256,7 +296,7 @@ def spreads(rows: NDArray[Any]) -> dict[str, dict[str, float]]:
                 strict=True,
             )
         )
-        for stage in STAGES
+        for stage in stages_of(rows)
     }
 
 

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import struct
@@ -36,7 +37,8 @@ SCHEMA = 'trt_perception.replay/1'
 BAG, FRAMES, SUMMARY = 'detections.mcap', 'frames.npy', 'replay.json'
 
 #: Milliseconds of a frame: ``image`` (from the message to pixels: JPEG or PNG decoded), the
-#: pipeline's three stages, and ``total``, image to detections without the waiting in queues.
+#: pipeline's three stages, and ``total``, image to detections without the waiting in queues. Of a
+#: live detector there is only ``total``: from the image's stamp to its detections, all included.
 STAGES = ('image', 'preprocess', 'infer', 'decode', 'total')
 
 _ROW = np.dtype(
@@ -61,7 +63,7 @@ class SeenFrame:
         time: when it was recorded, nanoseconds since the epoch.
         detections: what was found.
         size: width and height in pixels.
-        latencies_ms: of each of `STAGES`.
+        latencies_ms: of each of `STAGES`, as far as they were measured; the others are NaN.
     """
 
     topic: str
@@ -149,7 +151,7 @@ class ResultWriter:
             seen.time,
             self._cameras[seen.topic],
             *seen.size,
-            *(seen.latencies_ms.get(stage, 0.0) for stage in STAGES),
+            *(seen.latencies_ms.get(stage, math.nan) for stage in STAGES),
         )
         try:
             if not self._rows:
@@ -331,6 +333,11 @@ class ReplayResult:
             topic, found.stamp, message.time, detections, (width, height), latencies,
             found.frame_id,
         )  # fmt: skip
+
+
+def stages_of(rows: NDArray[Any]) -> list[str]:
+    """Those of `STAGES` that were measured; a live detector tells no others than ``total``."""
+    return [stage for stage in STAGES if not np.isnan(rows[stage]).any()]
 
 
 def open_result(path: Path) -> ReplayResult:

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from trt_perception.core import PerceptionError
-from trt_perception.core.errors import one_line
 from trt_perception.core.files import user_path
+from trt_perception.runtime.yaml_file import YamlError, read_yaml
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CameraInfo
@@ -73,12 +71,9 @@ def read_calibration(url: str) -> Calibration:
     """
     path = _path(url)
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, 'strerror', None) or one_line(error)
-        raise CalibrationError(f"calibration '{path}' cannot be read: {reason}; {_CURE}") from None
-    except yaml.YAMLError as error:
-        raise CalibrationError(f"calibration '{path}' is no YAML: {one_line(error)}") from None
+        content = read_yaml(path)
+    except YamlError as error:
+        raise CalibrationError(f"calibration '{path}' cannot be read: {error}; {_CURE}") from None
     try:
         return _calibration(content)
     except CalibrationError as error:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trt_perception.ros.parameters import Parameter
+from trt_perception.ros.parameters import MAX_IMAGE_PIXELS, Parameter
 from trt_perception.runtime.capture import Wish
 from trt_perception.runtime.capture.formats import FORMATS
 
@@ -29,6 +29,7 @@ CAMERA = (
               16384),
     Parameter('height', 0, 'Pixels, asked of a V4L2 device or the pattern; 0 leaves it to them.', 0,
               16384),
+    MAX_IMAGE_PIXELS,
     Parameter('rate', 0.0, 'Images a second: asked of a V4L2 device, given to the pattern and to'
               ' pictures, and the most that is published of anything. 0 is what the source gives,'
               ' 30 for the pattern and 10 for pictures.', 0.0, 1000.0),
@@ -58,6 +59,7 @@ def wish(values: Mapping[str, Any]) -> Wish:
         jpeg_quality=values['jpeg_quality'],
         width=values['width'],
         height=values['height'],
+        max_pixels=values['max_image_pixels'],
         rate=values['rate'],
         device_format=values['device_format'],
         rtsp_transport=values['rtsp_transport'],

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from trt_perception.core import ModelSpec, Region, Selection
-from trt_perception.ros.parameters import Parameter, ParameterError
+from trt_perception.ros.parameters import MAX_IMAGE_PIXELS, Parameter, ParameterError
 from trt_perception.ros.policy_parameters import POLICY
 from trt_perception.runtime.engine import BACKENDS
 
@@ -59,6 +59,7 @@ DETECTOR = (
               choices=('auto', 'reliable', 'best_effort')),
     Parameter('image_depth', 5, 'Images that the middleware may hold back. Only the latest is ever'
               ' looked at; more let drops be counted instead of lost.', 1, 1000),
+    MAX_IMAGE_PIXELS,
     Parameter('autostart', True, 'Configure and activate at start. Turn off where a lifecycle'
               ' manager does it.'),
     Parameter('bond', False, "Keep a bond with Nav2's lifecycle manager while active, by which it"
@@ -109,7 +110,7 @@ PRIORITY = Parameter('priority', 1.0, 'Share of this camera where there is more 
                      ' be: one of priority 2 is looked at twice as often as one of 1.', 0.01, 100.0,
                      live=True)  # fmt: skip
 #: A topic's name may hold no more.
-_CAMERA = re.compile(r'[A-Za-z](?:_?[A-Za-z0-9])*')
+CAMERA_NAME = re.compile(r'[A-Za-z](?:_?[A-Za-z0-9])*')
 
 
 def cameras_of(values: Mapping[str, Any]) -> list[str]:
@@ -121,7 +122,7 @@ def cameras_of(values: Mapping[str, Any]) -> list[str]:
     names = [name for name in values['cameras'] if name]
     taken = {p.name for p in DETECTOR} | {'inference', 'board', 'policy'}  # its other statuses
     for number, name in enumerate(names):
-        if not _CAMERA.fullmatch(name) or name in taken:
+        if not CAMERA_NAME.fullmatch(name) or name in taken:
             raise ParameterError(
                 f'cameras: {name!r} cannot be the name of a camera; take letters, digits and single'
                 ' underscores, and no name of a parameter'

@@ -15,6 +15,7 @@ from rclpy.executors import (
     ShutdownException,
     TimeoutException,
 )
+from rclpy.impl.implementation_singleton import rclpy_implementation
 
 if TYPE_CHECKING:
     from rclpy.context import Context
@@ -93,6 +94,8 @@ class GuardedExecutor(Executor):
         except (
             ConditionReachedException,
             ExternalShutdownException,
+            # Another thread has destroyed what was about to be waited for.
+            rclpy_implementation.InvalidHandle,
             ShutdownException,
             TimeoutException,
         ):

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rclpy.parameter import Parameter
 
 from trt_perception.core import PerceptionError
 from trt_perception.core.files import is_file, user_path
 from trt_perception.ros.components import LOG_LEVELS, Wanted
+from trt_perception.runtime.yaml_file import Loader, YamlError, read_yaml
 
 _NAME = re.compile('[A-Za-z_][A-Za-z0-9_]*')
 _SCALARS = bool, int, float, str
@@ -28,15 +28,19 @@ class GraphError(PerceptionError):
     """A graph file that cannot be used."""
 
 
-class StrictLoader(yaml.SafeLoader):  # type: ignore[misc]
+class StrictLoader(Loader):
     """Refuses what YAML lets pass: the first of two equal keys would be lost."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for number, key in enumerate(keys):
-            if key in keys[:number]:
-                line = node.value[number][0].start_mark.line + 1
+        seen = set()
+        for name, _ in node.value:
+            key = self.construct_object(name, deep=True)
+            if not isinstance(key, Hashable):
+                break  # as the usual way tells
+            if key in seen:
+                line = name.start_mark.line + 1
                 raise GraphError(f'line {line}: {key!r} is there twice; leave one out')
+            seen.add(key)
         return dict(super().construct_mapping(node, deep))
 
 
@@ -51,11 +55,9 @@ def read_graph(path: Path) -> list[Wanted]:
     if not is_file(path):
         raise GraphError(f"config: '{path}' is not a file; give a graph of components in YAML")
     try:
-        content = yaml.load(path.read_text(encoding='utf-8'), StrictLoader)
-        return _graph(content, path.absolute().parent)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        text = ' '.join(str(error).split())
-        raise GraphError(f"'{path}' cannot be read: {text}") from None
+        return _graph(read_yaml(path, StrictLoader), path.absolute().parent)
+    except YamlError as error:
+        raise GraphError(f"'{path}' cannot be read: {error}") from None
     except GraphError as error:
         raise GraphError(f'{path}: {error}') from None
 

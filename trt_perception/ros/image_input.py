@@ -18,6 +18,7 @@ except ImportError:  # Humble
 
 from trt_perception.core import Frame, FrameError
 from trt_perception.core.errors import one_line
+from trt_perception.core.frame import MAX_PIXELS
 from trt_perception.ros.diagnostics import ThrottledErrors
 from trt_perception.ros.images import frame_from_compressed, frame_from_image
 from trt_perception.ros.intra_process import LocalInput, Place
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 #: Seconds between two looks at who publishes.
 FOLLOW_PERIOD = 0.2
+#: Images that are never lost at once.
+_UNBELIEVABLE = 1 << 20
 
 
 class Endpoint(NamedTuple):
@@ -77,6 +80,7 @@ class ImageInput:
         transport: str = 'auto',
         reliability: str = 'auto',
         depth: int = 5,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         """Prepare; nothing is subscribed before `start`.
 
@@ -89,6 +93,7 @@ class ImageInput:
             transport: ``raw``, ``compressed`` or ``auto``.
             reliability: ``reliable``, ``best_effort`` or ``auto``.
             depth: images that the middleware holds back.
+            max_pixels: of the largest image that is taken.
         """
         self._node = node
         self._on_frame = on_frame
@@ -98,6 +103,7 @@ class ImageInput:
         self._transport = transport
         self._reliability = reliability
         self._depth = depth
+        self._max_pixels = max_pixels
         self._errors = ThrottledErrors(node.get_logger())
         self._local = LocalInput(
             node, _places(self._topic, transport), on_frame, self._on_local_error
@@ -185,13 +191,18 @@ class ImageInput:
         raw = source.type == RAW
         kind, take = (Image, self._take_raw) if raw else (CompressedImage, self._take_compressed)
         lost = SubscriptionEventCallbacks(
-            message_lost=lambda info: self._on_lost(info.total_count_change)
+            message_lost=lambda info: self._lost(info.total_count_change)
         )
         create = partial(self._node.create_subscription, kind, source.topic, take, qos)
         try:
             return create(event_callbacks=lost)
         except UnsupportedEventTypeError:  # not every middleware can tell
             return create()
+
+    def _lost(self, change: int) -> None:
+        # When a camera dies Fast DDS takes some back, and its negative numbers come as huge ones.
+        if change < _UNBELIEVABLE:
+            self._on_lost(change)
 
     def _unsubscribe(self) -> None:
         if self._subscription is not None:
@@ -217,7 +228,7 @@ class ImageInput:
         if self._local.place is not None:
             return  # a camera has come into this process: what it sends is here already
         try:
-            frame = convert(msg, self._topic)
+            frame = convert(msg, self._topic, self._max_pixels)
         except FrameError as error:
             self._on_error(error)
         else:

@@ -14,18 +14,19 @@ from std_msgs.msg import Header
 
 from trt_perception.core import Frame, FrameError, Stamp
 from trt_perception.core.errors import one_line
-from trt_perception.core.frame import ENCODINGS
+from trt_perception.core.frame import ENCODINGS, MAX_PIXELS
 
 
-def frame_from_image(msg: Image, source: str = '') -> Frame:
+def frame_from_image(msg: Image, source: str = '', max_pixels: int = MAX_PIXELS) -> Frame:
     """A view of an image message's pixels.
 
     An encoding that is not read natively goes through cv_bridge where that is installed.
 
     Raises:
-        FrameError: the message contradicts itself, or nothing here reads its encoding.
+        FrameError: the message contradicts itself, nothing here reads its encoding, or it is larger
+            than an image may be.
     """
-    header = _header(msg, source)
+    header = {**_header(msg, source), 'max_pixels': max_pixels}
     if msg.encoding not in ENCODINGS:
         image = _through_cv_bridge(msg)
         return Frame.from_array(image, 'bgr8', **header)
@@ -40,13 +41,15 @@ def frame_from_image(msg: Image, source: str = '') -> Frame:
     )
 
 
-def frame_from_compressed(msg: CompressedImage, source: str = '') -> Frame:
+def frame_from_compressed(
+    msg: CompressedImage, source: str = '', max_pixels: int = MAX_PIXELS
+) -> Frame:
     """A view of a compressed image message's bytes; decoded later, by the preprocessor.
 
     Raises:
-        FrameError: neither JPEG nor PNG.
+        FrameError: neither JPEG nor PNG, or it stands for more than an image may be.
     """
-    return Frame.from_compressed(_bytes(msg.data), **_header(msg, source))
+    return Frame.from_compressed(_bytes(msg.data), max_pixels=max_pixels, **_header(msg, source))
 
 
 def image_msg(frame: Frame) -> Image:

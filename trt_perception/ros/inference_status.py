@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diagnostic_msgs.msg import DiagnosticArray
+    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
 _LEVELS = 'ok', 'warn', 'error', 'stale'
 _STAGE = re.compile(r'(.+) (p50|p95|p99|max) ms')
@@ -23,18 +23,21 @@ def inference_status(message: DiagnosticArray) -> dict[str, Any] | None:
     """
     for status in message.status:
         node, _, task = status.name.partition(': ')
-        if task != 'inference':
-            continue
-        level = _LEVELS[status.level[0]]
-        values: dict[str, Any] = {'node': node, 'level': level, 'message': status.message}
-        stages: dict[str, dict[str, float]] = {}
-        for item in status.values:
-            if stage := _STAGE.fullmatch(item.key):
-                stages.setdefault(stage[1], {})[f'{stage[2]}_ms'] = float(item.value)
-            else:
-                values[item.key] = int(item.value) if item.value.isdecimal() else item.value
-        return values | {'stages': stages}
+        if task == 'inference':
+            return {'node': node, **status_values(status)}
     return None
+
+
+def status_values(status: DiagnosticStatus) -> dict[str, Any]:
+    """The same of a status of whichever task, without ``node``."""
+    values: dict[str, Any] = {'level': _LEVELS[status.level[0]], 'message': status.message}
+    stages: dict[str, dict[str, float]] = {}
+    for item in status.values:
+        if stage := _STAGE.fullmatch(item.key):
+            stages.setdefault(stage[1], {})[f'{stage[2]}_ms'] = float(item.value)
+        else:
+            values[item.key] = int(item.value) if item.value.isdecimal() else item.value
+    return values | {'stages': stages}
 
 
 def component_states(message: DiagnosticArray, container: str) -> dict[str, str] | None:

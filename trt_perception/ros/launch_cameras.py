@@ -7,9 +7,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import yaml
-
-from trt_perception.core.errors import one_line
 from trt_perception.core.files import user_path
 from trt_perception.ros.camera_parameters import CAMERA
 from trt_perception.ros.detector_parameters import cameras_of
@@ -25,6 +22,8 @@ from trt_perception.ros.launch_arguments import (
     process,
 )
 from trt_perception.ros.parameters import ParameterError, did_you_mean
+from trt_perception.runtime.capture.base import without_passwords
+from trt_perception.runtime.yaml_file import YamlError, read_yaml
 
 #: Parameters that are each camera's own.
 OWN = ('source', 'pipeline', 'frame_id', 'camera_info_url')
@@ -141,7 +140,9 @@ def _list(text: str) -> dict[str, Any]:
     for part in re.split(r',(?=[A-Za-z]\w*=)', text):
         name, separator, source = part.partition('=')
         if not separator or not source:
-            raise ParameterError(f"cameras: '{part}' is not name=source; {_CURE}")
+            raise ParameterError(
+                f"cameras: '{without_passwords(part)}' is not name=source; {_CURE}"
+            )
         if name in cameras:
             raise ParameterError(f"cameras: there are two of the name '{name}'")
         cameras[name] = source
@@ -151,9 +152,9 @@ def _list(text: str) -> dict[str, Any]:
 def _file(text: str) -> dict[str, Any]:
     path = user_path(text)
     try:
-        content = yaml.load(path.read_text(encoding='utf-8'), StrictLoader)
-    except (GraphError, OSError, ValueError, yaml.YAMLError) as error:
-        raise ParameterError(f"cameras: '{path}' cannot be read: {one_line(error)}") from None
+        content = read_yaml(path, StrictLoader)
+    except (GraphError, YamlError) as error:
+        raise ParameterError(f"cameras: '{path}' cannot be read: {error}") from None
     if not isinstance(content, dict) or not content:
         raise ParameterError(f"cameras: '{path}' is not a list of name: source; {_CURE}")
     return content

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from trt_perception.core import PerceptionError
+from trt_perception.core.frame import MAX_PIXELS
 
 if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterDescriptor
@@ -83,14 +85,38 @@ class Parameter:
         """
         try:
             value = _PARSE[self.type_name](text)
-        except (ValueError, TypeError, yaml.YAMLError):
+        except (ValueError, TypeError, RecursionError, yaml.YAMLError):
             raise _wrong_type(self, text) from None
-        if self.low is not None and self.high is not None:
-            assert isinstance(value, (int, float))
-            if not self.low <= value <= self.high:
-                raise ParameterError(f'{self.name}: {text} is not in {self.constraint}')
+        self._check_range(value, text)
         self.check(value)
         return value
+
+    def take(self, value: Any) -> Value:
+        """A value from a YAML file or from Python, as the node would take it.
+
+        Raises:
+            ParameterError: not of this type, out of range or not one of the choices.
+        """
+        value = _plain(value)
+        if isinstance(self.default, float):
+            # YAML of ROS takes 1e-3 for a number, and PyYAML for a text.
+            with suppress(ValueError):
+                value = float(value) if isinstance(value, str) else value
+        kinds: tuple[type, ...] = ()
+        if isinstance(self.default, list):
+            kinds = (str, int) if self.numbers else (type(self.default[0]),)
+        fits = any(value and _is_list_of(value, kind) for kind in kinds) or (
+            not kinds and type(value) is type(self.default)
+        )
+        if not fits:
+            raise _wrong_type(self, value)
+        self._check_range(value, value)
+        self.check(value)
+        return value
+
+    def _check_range(self, value: Any, shown: object) -> None:
+        if self.low is not None and self.high is not None and not self.low <= value <= self.high:
+            raise ParameterError(f'{self.name}: {shown} is not in {self.constraint}')
 
     def descriptor(self, fixed: bool = False) -> ParameterDescriptor:
         """As others see it.
@@ -119,6 +145,12 @@ class Parameter:
                     IntegerRange(from_value=int(self.low), to_value=int(self.high))
                 ]
         return descriptor
+
+
+#: Of every node that takes images from outside.
+MAX_IMAGE_PIXELS = Parameter('max_image_pixels', MAX_PIXELS, 'Pixels of the largest image that is'
+                             ' taken; a larger one is refused before it is decoded. Of bytes it'
+                             ' may hold 8 for each of them.', 1, 1 << 30)  # fmt: skip
 
 
 def declare(
@@ -227,8 +259,9 @@ _PARSE: dict[str, Callable[[str], Value]] = {
 def _wrong_type(parameter: Parameter, given: Any) -> ParameterError:
     kind = parameter.type_name
     article = 'an' if kind[0] in 'aeiou' else 'a'
+    example = ['a', 'b'] if parameter.default == [''] else parameter.default
     return ParameterError(
-        f'{parameter.name}: {given!r} is not {article} {kind}, such as {parameter.default!r}'
+        f'{parameter.name}: {given!r} is not {article} {kind}, such as {example!r}'
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameters of player and recorder: the one place that knows their defaults."""
+"""The parameters of player, recorder and replay: the one place that knows their defaults."""
 
 from __future__ import annotations
 
@@ -30,4 +30,16 @@ RECORDER = (
               ' is published, raw first.', choices=('auto', 'raw', 'compressed')),
     Parameter('image_reliability', 'auto', 'Reliability asked of the camera; auto matches it.',
               choices=('auto', 'reliable', 'best_effort')),
+)  # fmt: skip
+
+REPLAY = (
+    Parameter('bag', '', 'A rosbag2: its folder, or one .mcap or .db3 file.'),
+    Parameter('topics', [''], 'Whose images to play; front=/cam0/image_raw says that they are of'
+              " the detector's camera front. Empty: all, and raw ones where a camera has both."),
+    Parameter('output', 'replay_output', 'Folder for the results; an earlier replay there is'
+              ' replaced.'),
+    Parameter('rate', 1.0, 'How fast: 0.5 is half the speed.', 0.01, 100.0),
+    Parameter('detector', 'detector', 'Name of the detector, whose diagnostics are recorded.'),
+    Parameter('start_timeout', 60.0, 'Seconds without any progress after which it is given up to'
+              ' wait for the detector; the building of an engine is progress.', 1.0, 86400.0),
 )  # fmt: skip

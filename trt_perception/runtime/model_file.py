@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from trt_perception.core import ModelSpec, Signature, SpecError, recognise
-from trt_perception.core.errors import one_line
 from trt_perception.core.files import is_file, user_path
 from trt_perception.core.labels import COCO
 from trt_perception.core.model_spec import parse_names, parse_overrides
 from trt_perception.runtime.onnx_file import ModelFileError, read_signature
+from trt_perception.runtime.yaml_file import YamlError, read_yaml
 
 
 def load_spec(model: Path, labels: str = '') -> ModelSpec:
@@ -123,6 +121,6 @@ def read_labels(labels: str) -> tuple[str, ...]:
 
 def _read_yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
-        raise ModelFileError(f"'{path}' is not readable YAML: {one_line(error)}") from None
+        return read_yaml(path)
+    except YamlError as error:
+        raise ModelFileError(f"'{path}' is not readable YAML: {error}") from None

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+import math
+from collections.abc import Iterator
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ import numpy as np
 from trt_perception.core import PerceptionError, Signature, TensorInfo
 from trt_perception.core.errors import one_line
 from trt_perception.core.files import is_file
-from trt_perception.core.recognise import input_size
+from trt_perception.core.model_spec import MAX_INPUT_PIXELS
+from trt_perception.core.recognise import check_input_size, input_size
 
 
 class ModelFileError(PerceptionError):
@@ -60,9 +63,37 @@ def load_graph(path: Path) -> Any:
     except ImportError as error:
         raise ModelFileError(f"model '{path}' needs onnx ({error}); pip install onnx") from None
     try:
-        return onnx.load(str(path), load_external_data=False)
+        model = onnx.load(str(path), load_external_data=False)
+        outside = [where for where in _external(model.graph) if not _stays_within(where)]
     except Exception as error:  # protobuf's own errors share no base class
         raise _unreadable(path, error) from None
+    if outside:
+        raise ModelFileError(
+            f"model '{path}' has weights in '{outside[0]}', which is not in its own folder; such a"
+            ' file is never read'
+        )
+    return model
+
+
+def _external(graph: Any) -> Iterator[str]:
+    """Where weights are said to lie that are not in the file, in the graph and those within."""
+    tensors = [*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)]
+    graphs = []
+    for node in graph.node:
+        for attribute in node.attribute:
+            tensors += [attribute.t, *attribute.tensors]
+            graphs += [attribute.g, *attribute.graphs]
+    for tensor in tensors:
+        for entry in tensor.external_data:
+            if entry.key == 'location':
+                yield entry.value
+    for inner in graphs:
+        yield from _external(inner)
+
+
+def _stays_within(location: str) -> bool:
+    path = PurePath(location)
+    return not path.is_absolute() and '..' not in path.parts
 
 
 def _unreadable(path: Path, error: Exception) -> ModelFileError:
@@ -88,6 +119,7 @@ def _with_output_sizes(path: Path, signature: Signature, size: tuple[int, int] |
     size = size or input_size(signature)
     if size is None:
         return signature
+    check_input_size(*size)
     from trt_perception.runtime.host.onnx_runtime import open_session
 
     feeds = {}
@@ -95,6 +127,8 @@ def _with_output_sizes(path: Path, signature: Signature, size: tuple[int, int] |
         shape = [1 if n is None else n for n in tensor.shape]
         if len(shape) == 4:
             shape[1:] = tensor.shape[1] or 3, size[1], size[0]
+        if math.prod(shape) > 4 * MAX_INPUT_PIXELS:
+            raise ModelFileError(f"model '{path}': input {tensor} is too large to run")
         feeds[tensor.name] = np.ones(shape, tensor.dtype)
     try:
         arrays = open_session(path).run(None, feeds)

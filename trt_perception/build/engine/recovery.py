@@ -20,6 +20,8 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 #: Seconds that an attempt may take until something else runs meanwhile.
 PATIENCE = 3.0
+#: What NVIDIA says of most errors after which a context is lost (CUDA driver API, CUresult).
+RESTART = 'CUDA may not work again in this process; restart the node'
 #: Seconds that what was lost gets to be freed, before it is taken to hang.
 GRACE = 0.5
 #: Seconds that the end waits for an attempt: where a GPU hangs, so does what is opened on it.
@@ -219,7 +221,8 @@ class _Opening:
         try:
             self.serving = self._open()
         except PerceptionError as error:
-            self.failure = str(error)
+            lost = getattr(error, 'sticky', False)
+            self.failure = f'{error} ({RESTART})' if lost else str(error)
         except Exception as error:
             self.failure = f'{type(error).__name__}: {one_line(error)}'
 

@@ -14,6 +14,7 @@ from trt_perception.runtime.host.color import to_bgr
 from trt_perception.runtime.host.overlay import draw
 
 _WIDTH = 720
+_LARGE = 1100  # fills a pane of a wide screen
 _CELL = 128, 80  # width, height
 _COLUMNS = 8
 _SHEET = 64
@@ -28,6 +29,12 @@ def detected(frame: Frame, detections: Detections, spec: ModelSpec, score: float
     boxes = (detections.boxes[shown] * scale).astype(np.float32)
     draw(image, Detections(boxes, detections.scores[shown], detections.class_ids[shown]), spec)
     return _jpeg(image)
+
+
+def plain(frame: Frame) -> bytes:
+    """A frame without anything drawn onto it, as JPEG."""
+    image = to_bgr(frame)
+    return _jpeg(_resized(image, min(1.0, _LARGE / image.shape[1])))
 
 
 def contact_sheet(frames: Sequence[Frame]) -> tuple[int, bytes]:

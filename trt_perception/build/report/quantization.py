@@ -250,7 +250,7 @@ class QuantizeRun:
             ('used', f'{len(chosen.frames)} to calibrate, {len(chosen.held_out)} held out'),
             ('sha256', chosen.sha256),
         ]  # fmt: skip
-        parts = [page.box(page.picture(sheet, 'contact sheet')), _facts(facts)]
+        parts = [page.box(page.picture(sheet, 'contact sheet')), page.facts(facts)]
         if chosen.unreadable:
             lines = ''.join(f'<p>{escape(line)}</p>' for line in chosen.unreadable)
             parts.append(page.folded(f'the {len(chosen.unreadable)} that could not be read', lines))
@@ -271,7 +271,9 @@ class QuantizeRun:
             ('took', f'{self.seconds:.0f} s'),
             ('versions', ', '.join(f'{k} {v}' for k, v in self.versions.items())),
         ]
-        return page.section('How this was made', 'All figures were measured here.', _facts(facts))
+        return page.section(
+            'How this was made', 'All figures were measured here.', page.facts(facts)
+        )
 
 
 def _layer(layer: Layer) -> dict[str, Any]:
@@ -299,11 +301,6 @@ def _row(layer: Layer, most: float, macs: int) -> list[str]:
         f'{100 * layer.macs / macs:.1f} %',
         escape(layer.reason),
     ]
-
-
-def _facts(facts: list[tuple[str, str]]) -> str:
-    rows = [(f'<span class="soft">{escape(name)}</span>', escape(text)) for name, text in facts]
-    return page.table(('', ''), rows)
 
 
 def _percent(figure: float) -> str:

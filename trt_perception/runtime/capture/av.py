@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from trt_perception.core import Frame, FrameError
 from trt_perception.core.errors import one_line
-from trt_perception.runtime.capture.base import CaptureError, Shot, Wish
+from trt_perception.core.frame import MAX_PIXELS
+from trt_perception.runtime.capture.base import CaptureError, Shot, Wish, without_passwords
 from trt_perception.runtime.capture.edge import LiveEdge
 from trt_perception.runtime.capture.formats import FORMATS, LUMA_FROM_16
 from trt_perception.runtime.capture.jpeg import compressed_shot, to_jpeg
@@ -90,6 +91,14 @@ class AvCapture:
         # Threads by frames would keep as many images back.
         codec.thread_type = 'SLICE'
         codec.thread_count = self._wish.threads
+        if codec.width * codec.height > self._wish.max_pixels:
+            raise CaptureError(
+                f"source '{self.name}' gives {codec.width}x{codec.height} images, more than the"
+                f' {self._wish.max_pixels} pixels that are taken; raise max_image_pixels',
+                final=self._file,
+            )
+        # Where images grow later, or say more than their stream does.
+        codec.options = {**codec.options, 'max_pixels': str(self._wish.max_pixels)}
         # A video on a web server has an end; a camera behind one has none.
         self.recorded = self._file or (self._url.startswith('http') and bool(container.duration))
         self._whole = self._wish.compressed and codec.name == 'mjpeg'
@@ -177,7 +186,8 @@ class AvCapture:
         return damaged
 
     def _of_packet(self, packet: Packet[Any]) -> Shot:
-        return compressed_shot(self._taken(packet.pts, packet), _bytes(packet))
+        taken = self._taken(packet.pts, packet)
+        return compressed_shot(taken, _bytes(packet), self._wish.max_pixels)
 
     def _of_frame(self, frame: VideoFrame) -> Shot:
         develop = partial(_develop, frame, self._wish)
@@ -212,7 +222,8 @@ class AvCapture:
         elif isinstance(error, self._av.InvalidDataError):
             what = 'is' if self._file else 'broke off, or is'
             advice = f'{what} no video that FFmpeg can read'
-        reason = advice or getattr(error, 'strerror', '') or one_line(error)
+        told = getattr(error, 'strerror', '') or one_line(error)
+        reason = advice or without_passwords(told)
         return CaptureError(f"source '{self.name}': {reason}", self._file)
 
 
@@ -229,11 +240,11 @@ def require_av(what: str) -> Any:
     return av
 
 
-def frame_of(image: VideoFrame, encoding: str) -> Frame:
+def frame_of(image: VideoFrame, encoding: str, max_pixels: int = MAX_PIXELS) -> Frame:
     """A decoded image in an encoding; a view of it where it is in that encoding already.
 
     Raises:
-        FrameError: the encoding cannot hold an image of this size.
+        FrameError: the encoding cannot hold an image of this size, or nothing is to.
     """
     wanted = FORMATS[encoding].ffmpeg
     if encoding in LUMA_FROM_16 and image.color_range == _FULL:
@@ -245,14 +256,14 @@ def frame_of(image: VideoFrame, encoding: str) -> Frame:
     data = rows[0]
     if len(rows) > 1:
         data = np.concatenate([rows[0][: step * image.height], *rows[1:]])
-    return Frame.checked(data, image.width, image.height, encoding, step)
+    return Frame.checked(data, image.width, image.height, encoding, step, max_pixels=max_pixels)
 
 
 def _develop(image: VideoFrame, wish: Wish) -> Frame:
     try:
         if not wish.compressed:
-            return frame_of(image, wish.encoding)
-        return to_jpeg(frame_of(image, 'bgr8'), wish.jpeg_quality)
+            return frame_of(image, wish.encoding, wish.max_pixels)
+        return to_jpeg(frame_of(image, 'bgr8', wish.max_pixels), wish.jpeg_quality)
     except ValueError as error:
         raise FrameError('encoding', one_line(error)) from None
 

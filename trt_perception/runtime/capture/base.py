@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from trt_perception.core import Frame, PerceptionError
+from trt_perception.core.frame import MAX_PIXELS
 
 
 class CaptureError(PerceptionError):
@@ -35,6 +36,7 @@ class Wish:
         encoding: of the pixels, key of `formats.FORMATS`.
         jpeg_quality: 1 to 100, where a JPEG has to be made.
         width, height: pixels, of what can be asked for a size; 0 leaves it to the source.
+        max_pixels: of the largest image that is taken.
         rate: images a second, of what can be asked for one; 0 leaves it to the source.
         device_format: what a V4L2 device is to send; '' leaves it to the device.
         rtsp_transport: ``tcp`` or ``udp``.
@@ -49,6 +51,7 @@ class Wish:
     jpeg_quality: int = 90
     width: int = 0
     height: int = 0
+    max_pixels: int = MAX_PIXELS
     rate: float = 0.0
     device_format: str = ''
     rtsp_transport: str = 'tcp'

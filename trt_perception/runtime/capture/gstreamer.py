@@ -79,7 +79,7 @@ class GStreamerCapture:
         image, self._first = self._first or self._pull(stop), None
         if image is None and self.recorded:
             stop.wait(self._period)  # the last one is shown as long as the others
-        return image and image.shot()
+        return image and image.shot(self._wish.max_pixels)
 
     def skipped(self) -> int:
         # One of them may be waiting.
@@ -167,7 +167,7 @@ class GStreamerCapture:
         return self._error(reason)
 
     def _error(self, reason: str, final: bool = False) -> CaptureError:
-        return CaptureError(f"pipeline '{self.name}': {reason}", final)
+        return CaptureError(f"pipeline '{self.name}': {without_passwords(reason)}", final)
 
 
 class _Image(NamedTuple):
@@ -191,13 +191,13 @@ class _Image(NamedTuple):
     def kind(self) -> str:
         return self.encoding or 'jpeg'
 
-    def shot(self) -> Shot:
+    def shot(self, max_pixels: int) -> Shot:
         if not self.encoding:
-            return compressed_shot(self.taken, self.data)
-        return Shot(self.taken, self.width, self.height, partial(_frame, self))
+            return compressed_shot(self.taken, self.data, max_pixels)
+        return Shot(self.taken, self.width, self.height, partial(_frame, self, max_pixels))
 
 
-def _frame(image: _Image) -> Frame:
+def _frame(image: _Image, max_pixels: int) -> Frame:
     rows = image.height * 3 // 2 if image.encoding in ('nv12', 'nv21') else image.height
     # Rows are padded as GStreamer does where nothing else is agreed on.
     step, rest = divmod(image.data.size, rows)
@@ -206,7 +206,9 @@ def _frame(image: _Image) -> Frame:
     data = image.data
     if image.full and image.encoding in LUMA_FROM_16:
         data = _from_16(data, image.encoding, step * image.height)
-    return Frame.checked(data, image.width, image.height, image.encoding, step)
+    return Frame.checked(
+        data, image.width, image.height, image.encoding, step, max_pixels=max_pixels
+    )
 
 
 def _from_16(data: NDArray[np.uint8], encoding: str, luma: int) -> NDArray[np.uint8]:

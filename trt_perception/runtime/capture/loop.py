@@ -10,7 +10,7 @@ from typing import Protocol
 
 from trt_perception.core import FrameError
 from trt_perception.core.errors import one_line
-from trt_perception.runtime.capture.base import Capture, CaptureError, Shot
+from trt_perception.runtime.capture.base import Capture, CaptureError, Shot, without_passwords
 from trt_perception.runtime.frame_bus import Mailbox
 from trt_perception.runtime.rate_limit import RateLimit
 
@@ -119,7 +119,7 @@ class CaptureLoop:
                 error = failure
             except Exception as failure:  # the thread must outlive whatever a library raises
                 text = f"source '{self._capture.name}': {type(failure).__name__}:"
-                error = CaptureError(f'{text} {one_line(failure)}')
+                error = CaptureError(f'{text} {without_passwords(one_line(failure))}')
             finally:
                 self._capture.close()
             self._tell(self._listener.on_failed, error, 0.0 if error.final else self._pause)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_perception.core import Frame, FrameError
+from trt_perception.core.compressed import compressed_size
 from trt_perception.core.errors import one_line
 from trt_perception.runtime.capture.base import CaptureError, Shot, Wish
-from trt_perception.runtime.capture.jpeg import compressed_size
 from trt_perception.runtime.capture.picture import check, develop
 from trt_perception.runtime.host.color import to_bgr
 
@@ -71,7 +71,7 @@ class PicturesCapture:
         pass
 
     def _develop(self, data: NDArray[np.uint8]) -> Frame:
-        frame = Frame.from_compressed(data)
+        frame = Frame.from_compressed(data, max_pixels=self._wish.max_pixels)
         return frame if self._wish.compressed else develop(to_bgr(frame), self._wish)
 
 

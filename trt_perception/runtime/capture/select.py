@@ -74,8 +74,12 @@ def _address(address: str, wish: Wish) -> Capture:
     try:
         parts = urlsplit(address)
         scheme, host, _ = parts.scheme, parts.hostname, parts.port
-    except ValueError as error:
-        raise CaptureError(f"source '{name}' is not an address: {error}", final=True) from None
+    except ValueError:  # its text may quote a part of a password
+        raise CaptureError(
+            f"source '{name}' is not an address; write it as rtsp://name:password@machine:554/path"
+            ' with %40, %2F, %3F or %23 for @, /, ? or # in a password',
+            final=True,
+        ) from None
     if scheme not in _SCHEMES:
         raise CaptureError(
             f"source '{name}': '{scheme}' is not one of {', '.join(_SCHEMES)}; give {SOURCES}", True

@@ -32,7 +32,7 @@ class CudaError(EngineError):
     def __init__(self, function: str, code: int, name: str, meaning: str) -> None:
         self.code = code
         self.sticky = code in _STICKY
-        lost = '; the CUDA context is lost, load the model again' if self.sticky else ''
+        lost = '; the CUDA context is lost, and all that is in it' if self.sticky else ''
         super().__init__(f'{function} failed: {name} ({meaning}){lost}')
 
 
