@@ -212,7 +212,7 @@ def test_processes_that_stand_still(world: World, model: Path) -> None:
         rig.rear.rate = RATE  # whatever is answered: there is a backlog
         begun = monotonic()
         ours.stop(ours.camera)
-        sleep(2.5)
+        sleep(0.3)
         ours.stop(ours.detector, 2.5)
         rig.until_says('inference', 'this process stood still for ', begun)
         rig.until_says('front', 'no image for ', begun)

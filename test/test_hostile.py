@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
@@ -27,6 +28,7 @@ from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from rclpy.waitable import NumberOfEntities, Waitable
 from sensor_msgs.msg import CompressedImage
+from test_prometheus import free_port
 from world import Camera, Robot, World, picture
 
 from trt_perception.core import Frame, FrameError, PerceptionError
@@ -236,6 +238,27 @@ def test_bytes_that_are_no_message(world: World, two: Path) -> None:
 
 
 # Processes
+
+
+@pytest.mark.usefixtures('hasty')
+def test_no_node_listens_to_the_network_but_dds(world: World, two: Path) -> None:
+    def listening() -> set[str]:
+        """Sockets of TCP of this process that wait for a client."""
+        tables = [Path(f'/proc/self/net/{name}') for name in ('tcp', 'tcp6')]
+        lines = [line.split() for t in tables if t.exists() for line in t.read_text().splitlines()]
+        waiting = {f'socket:[{fields[9]}]' for fields in lines if fields[3] == '0A'}
+        own = set()
+        for descriptor in Path('/proc/self/fd').iterdir():
+            with contextlib.suppress(OSError):  # gone meanwhile
+                own.add(os.readlink(descriptor))
+        return waiting & own
+
+    before = listening()
+    robot = Robot(world, two).until_active()
+    assert listening() == before
+    world.remove(robot.node)
+    Robot(world, two, metrics_port=free_port()).until_active()
+    assert len(listening() - before) == 1  # it would be seen
 
 
 def test_what_another_thread_destroys_ends_no_executor(world: World) -> None:
