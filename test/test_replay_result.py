@@ -123,6 +123,20 @@ def test_whole_or_not_there(tmp_path: Path) -> None:
     (tmp_path / 'mine' / 'thesis.txt').write_text('years of work')
     with pytest.raises(ResultError, match='is no replay'):
         ResultWriter(tmp_path / 'mine', CAMERAS, CLASSES)
+    (out / 'notes.txt').write_text('looked at')
+    with pytest.raises(ResultError, match=r"holds 'notes\.txt'"):
+        ResultWriter(out, CAMERAS, CLASSES)
+
+
+def test_what_a_link_leads_to_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / 'disk', [seen(0)])
+    (tmp_path / 'out').symlink_to(tmp_path / 'disk')
+    write(tmp_path / 'out', [seen(0), seen(1)])
+    assert (tmp_path / 'out').is_symlink()
+    assert len(list(open_result(tmp_path / 'disk').frames())) == 2
+    monkeypatch.chdir(tmp_path / 'disk')
+    with pytest.raises(ResultError, match='the current folder'):
+        ResultWriter(Path(), CAMERAS, CLASSES)
 
 
 def test_what_is_no_replay_is_named(tmp_path: Path) -> None:
@@ -130,6 +144,9 @@ def test_what_is_no_replay_is_named(tmp_path: Path) -> None:
         open_result(tmp_path)
     out = write(tmp_path / 'out', [seen(n) for n in range(4)])
     (out / FRAMES).write_bytes((out / FRAMES).read_bytes()[:-3])
+    with pytest.raises(ResultError, match='cannot be read'):
+        list(open_result(out).frames())
+    (out / FRAMES).write_bytes(b'')
     with pytest.raises(ResultError, match='cannot be read'):
         list(open_result(out).frames())
     out = write(tmp_path / 'out', [seen(n) for n in range(4)])

@@ -71,17 +71,20 @@ def scan(path: Path, on_damage: Callable[[McapError], None]) -> Iterator[Message
         for opcode, record in _records(file, size):
             if opcode in (_FOOTER, _DATA_END):
                 return
-            if opcode != _CHUNK:
-                yield from reading.take(opcode, record)
-                continue
-            place = f"'{path}', chunk before byte {file.tell()}"
+            place = f"'{path}', record before byte {file.tell()}"
             try:
-                chunk = _unpacked(record)
+                parts = _parts(_unpacked(record)) if opcode == _CHUNK else [(opcode, record)]
             except Exception as error:  # whatever a decompressor raises
                 on_damage(McapError(f'{place}: {one_line(error)}'))
                 continue
-            for inner, part in _parts(chunk):
-                yield from reading.take(inner, part)
+            for inner, part in parts:
+                try:
+                    message = reading.take(inner, part)
+                except (McapError, struct.error, UnicodeDecodeError) as error:
+                    on_damage(McapError(f'{place}: {one_line(error)}'))
+                    continue
+                if message is not None:
+                    yield message
         on_damage(McapError(f"'{path}' ends before its end, after {size} bytes"))
 
 
@@ -91,18 +94,29 @@ class _Reading:
     def __init__(self) -> None:
         self._schemas: dict[int, str] = {}
         self._channels: dict[int, tuple[str, str]] = {}
+        self._unknown: set[int] = set()
 
-    def take(self, opcode: int, record: memoryview) -> Iterator[Message]:
+    def take(self, opcode: int, record: memoryview) -> Message | None:
+        """The message that a record is, if it is one.
+
+        Raises:
+            McapError: of the first message of a channel that was not described.
+            struct.error, UnicodeDecodeError: the record is broken.
+        """
         if opcode == _MESSAGE:
             channel, _, time, _ = struct.unpack_from('<HIQQ', record)
             if channel in self._channels:
-                yield Message(*self._channels[channel], time, bytes(record[22:]))
+                return Message(*self._channels[channel], time, bytes(record[22:]))
+            if channel not in self._unknown:
+                self._unknown.add(channel)
+                raise McapError(f'messages of channel {channel}, whose topic is not known')
         elif opcode == _SCHEMA:
             (number,) = struct.unpack_from('<H', record)
             self._schemas[number] = _string(record, 2)
         elif opcode == _CHANNEL:
             number, schema = struct.unpack_from('<HH', record)
             self._channels[number] = _string(record, 4), self._schemas.get(schema, '')
+        return None
 
 
 def _records(file: BinaryIO, size: int) -> Iterator[tuple[int, memoryview]]:

@@ -35,6 +35,9 @@ from trt_perception.replay.message_types import DETECTIONS, LABELS, message_type
 #: Name and version of the format of the folder.
 SCHEMA = 'trt_perception.replay/1'
 BAG, FRAMES, SUMMARY = 'detections.mcap', 'frames.npy', 'replay.json'
+#: What is put beside them: pages for people, and how it compares with a baseline.
+PAGE, COMPARISON_PAGE, COMPARISON = 'report.html', 'comparison.html', 'comparison.json'
+_FILES = {BAG, FRAMES, SUMMARY, PAGE, COMPARISON_PAGE, COMPARISON}
 
 #: Milliseconds of a frame: ``image`` (from the message to pixels: JPEG or PNG decoded), the
 #: pipeline's three stages, and ``total``, image to detections without the waiting in queues. Of a
@@ -103,7 +106,7 @@ class ResultWriter:
             ResultError: there is something else at the path, or nothing can be written there.
         """
         check_replaceable(path)
-        self._path = path
+        path = self._path = path.resolve()  # of a link, what it leads to is replaced
         self._cameras = {topic: number for number, topic in enumerate(cameras)}
         self._class_names = list(class_names)
         self._threshold = score_threshold
@@ -255,7 +258,7 @@ class ReplayResult:
         self.path = path
         try:
             summary = json.loads((path / SUMMARY).read_text(encoding='utf-8'))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             why = error.strerror if isinstance(error, OSError) else 'it is no JSON'
             raise ResultError(f"'{path}' is no replay: its {SUMMARY}: {why}") from None
         schema = summary.get('schema') if isinstance(summary, dict) else None
@@ -279,10 +282,10 @@ class ReplayResult:
             ResultError: the file is missing or broken.
         """  # fmt: skip
         try:
-            rows = np.load(self.path / FRAMES, mmap_mode='r')
+            rows = np.lib.format.open_memmap(self.path / FRAMES, mode='r')
         except (OSError, ValueError) as error:
             raise ResultError(f"'{self.path / FRAMES}' cannot be read: {error}") from None
-        if rows.dtype != _ROW:
+        if rows.dtype != _ROW or rows.ndim != 1:
             raise ResultError(f"'{self.path / FRAMES}' holds something else; replay the bag anew")
         return rows
 
@@ -353,14 +356,24 @@ def check_replaceable(path: Path) -> None:
     """See that nothing but an earlier replay is at a path, before the work whose result it takes.
 
     Raises:
-        ResultError: there is.
+        ResultError: there is, or it is a folder that cannot be put out of the way.
     """
-    if not os.path.lexists(path) or (path / SUMMARY).is_file():
+    try:
+        if not os.path.lexists(path):
+            return
+        there = {file.name for file in path.iterdir()} if path.is_dir() else set()
+        fixed = os.path.ismount(path) or path.resolve() == Path.cwd()
+    except OSError as error:
+        raise ResultError(f"output '{path}' cannot be read: {error.strerror}") from None
+    if not path.is_dir() or (there and SUMMARY not in there):
+        why = 'exists and is no replay; give another name or remove it'
+    elif others := sorted(there - _FILES):
+        why = f"holds '{others[0]}', which is of no replay; give another name or move it away"
+    elif fixed:
+        why = 'is the current folder or mounted, and cannot be replaced; give one inside it'
+    else:
         return
-    if not path.is_dir() or any(path.iterdir()):
-        raise ResultError(
-            f"output '{path}' exists and is no replay; give another name or remove it"
-        )
+    raise ResultError(f"output '{path}' {why}")
 
 
 def _header(rows: int) -> bytes:

@@ -19,7 +19,7 @@ from trt_perception.core.files import write_atomically
 from trt_perception.replay.bag_reader import METADATA
 from trt_perception.replay.images import Wanted, find_images
 from trt_perception.replay.ledger import DROPPED
-from trt_perception.replay.result import ReplayResult, SeenFrame, stages_of
+from trt_perception.replay.result import PAGE, ReplayResult, SeenFrame, stages_of
 
 #: Frames of the strip: those with the most objects, each of another part of the recording, and the
 #: slowest ones.
@@ -29,8 +29,6 @@ _SHOWN = 8
 
 #: Changes of diagnostics that are told.
 _CHANGES = 6
-#: The page, in the folder of a replay.
-PAGE = 'report.html'
 
 
 def write_page(result: ReplayResult) -> None:
