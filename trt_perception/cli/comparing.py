@@ -296,7 +296,7 @@ def print_comparison(page: ComparisonPage) -> None:
 
     comparison = page.comparison
     classes = comparison.by_class()
-    width = min(20, max(map(len, classes), default=0))  # of a name that is not broken
+    width = min(14, max(map(len, classes), default=0))  # of a name that is not broken
     first = Column('class', overflow='fold', min_width=width)
     table = Table(first, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     headings = [*comparison.names, 'matched', 'moved', 're-scored', 'changed', 'lost', 'new']
