@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +128,23 @@ def test_whole_or_not_there(tmp_path: Path) -> None:
     (out / 'notes.txt').write_text('looked at')
     with pytest.raises(ResultError, match=r"holds 'notes\.txt'"):
         ResultWriter(out, CAMERAS, CLASSES)
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    signals = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with (
+            pytest.raises(ResultError, match='cannot be written: File too large'),
+            ResultWriter(tmp_path / 'out', CAMERAS, CLASSES) as writer,
+        ):
+            writer.add(seen(0))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, most[1]))
+            writer.times()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+        signal.signal(signal.SIGXFSZ, signals)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_link_leads_to_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

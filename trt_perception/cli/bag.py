@@ -10,6 +10,7 @@ import datetime
 import itertools
 import json
 import re
+import sqlite3
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,10 +113,9 @@ def _make(arguments: argparse.Namespace) -> int:
         frames = _frames(source, arguments.fps or 0.0, arguments.frames, on_frame)
         try:
             number = write_bag(arguments.output, frames, arguments.storage, topic, arguments.jpeg)
-        except OSError as error:
-            raise BagError(
-                f"bag '{arguments.output}' cannot be written: {error.strerror}"
-            ) from None
+        except (OSError, sqlite3.Error) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise BagError(f"bag '{arguments.output}' cannot be written: {why}") from None
     print(f"{number} images of topic {topic} in '{arguments.output}'")
     return 0
 

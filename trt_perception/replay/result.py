@@ -18,6 +18,7 @@ import os
 import shutil
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -166,11 +167,18 @@ class ResultWriter:
         self._rows += 1
 
     def times(self) -> NDArray[Any]:
-        """The rows that were written so far, read where they lie: (N,) with a field a stage."""
-        self._frames.flush()
+        """The rows that were written so far, read where they lie: (N,) with a field a stage.
+
+        Raises:
+            ResultError: the disk is full.
+        """
         if not self._rows:
             return np.zeros(0, _ROW)
-        return np.memmap(self._frames, _ROW, 'r', _HEADER, (self._rows,))
+        try:
+            self._frames.flush()
+            return np.memmap(self._frames, _ROW, 'r', _HEADER, (self._rows,))
+        except OSError as error:
+            raise self._failed(error) from None
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the end of all files.
@@ -205,7 +213,8 @@ class ResultWriter:
         finally:
             if not self._finished:
                 self._bag.abort()
-                self._frames.close()
+                with suppress(OSError):  # it writes what it still has to
+                    self._frames.close()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _publish(self) -> None:
@@ -216,7 +225,11 @@ class ResultWriter:
                 self.folder.rename(self._path)
                 return
             before = Path(mkdtemp(dir=self._path.parent, prefix=f'.{self._path.name}-'))
-            self._path.rename(before)
+            try:
+                self._path.rename(before)
+            except OSError:
+                before.rmdir()
+                raise
             try:
                 self.folder.rename(self._path)
             except OSError:
