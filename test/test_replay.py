@@ -207,6 +207,16 @@ def test_mistakes_are_one_line(
     assert not list(tmp_path.glob('.out-*'))
 
 
+def test_live_needs_ros(
+    tmp_path: Path, bag: Path, model: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.delitem(sys.modules, 'trt_perception.cli.live', raising=False)
+    monkeypatch.setitem(sys.modules, 'rclpy', None)
+    run('replay', bag, '--model', model, '-o', tmp_path / 'out', '--online', code=2)
+    assert 'this needs ROS 2' in capsys.readouterr().err
+
+
 def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     bag = write(tmp_path / 'bag', two_cameras(count=100))
     slow = constant_detector(tmp_path / 'slow.onnx', work=30)
