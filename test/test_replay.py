@@ -376,6 +376,24 @@ def test_bag_make_and_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert 'exists already' in told[-2] and 'does not exist' in told[-1]
 
 
+def test_bag_make_of_a_broken_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What can be read is made a bag of; a bad image and a missing end are told."""
+    pixels = np.zeros((480, 640, 3), np.uint8)
+    messages = [(FRONT, START + n, raw(pixels + n, START + n)) for n in range(8)]
+    bag = write(tmp_path / 'bag', [(FRONT, START, b'\0\1\0\0'), *messages])
+    tear(files(bag)[0], 0.7)
+    run('bag', 'make', bag, '-o', tmp_path / 'made', code=1)
+    both = capsys.readouterr()
+    assert 'that are no sensor_msgs/msg/Image' in both.err and 'ends before its end' in both.err
+    number = int(both.out.split()[0])
+    assert 0 < number < 8
+    run('bag', 'info', tmp_path / 'made')
+    bag = write(tmp_path / 'none', [(FRONT, START, b'\0\1\0\0')])
+    run('bag', 'make', bag, '-o', tmp_path / 'nothing', code=2)
+    assert 'that are no sensor_msgs/msg/Image' in capsys.readouterr().err
+    assert not (tmp_path / 'nothing').exists()
+
+
 def test_bag_info_of_images_that_are_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -246,6 +246,8 @@ def weaknesses(
     if first is not None:
         if hash_of_bag(first) != hash_of_bag(second):
             notes.append('The two are of different bags; frames are the same by topic and stamp.')
+        if ('online' in first) != ('online' in second):
+            notes.append('One of the two was live: its times begin with the stamps of the images.')
         ours, theirs = first['selection'], second['selection']
         unlike = [f'{k} {v} and {theirs.get(k)}' for k, v in ours.items() if v != theirs.get(k)]
         if unlike:
