@@ -39,6 +39,7 @@ def places(name: str) -> list[str]:
     ('name', 'place'),
     [
         ('detector: inference', 'Inference'),
+        ('detector: device gpu1', 'Devices'),
         ('detector: board', 'Board'),
         ('robot_1/perception/front_detector: policy', 'Policy'),
         ('robot_1/detector: front', 'Cameras'),
@@ -76,8 +77,8 @@ def test_all_that_the_nodes_say_has_one_place(world: World, tmp_path: Path) -> N
         return {status.name for message in heard for status in message.status}
 
     expected = {
-        'detector: inference', 'detector: front', 'detector: left', 'camera: capture',
-        'overlay: overlay',
+        'detector: inference', 'detector: device gpu', 'detector: front', 'detector: left',
+        'camera: capture', 'overlay: overlay',
     }  # fmt: skip
     world.until(lambda: expected <= names(), 'all have spoken')
     assert {name: len(places(name)) for name in names()} == dict.fromkeys(names(), 1)

@@ -12,8 +12,8 @@ import pytest
 from fake_nvml import H200, FakeGpu, FakeNvml
 from sysfs_trees import AGX_ORIN_JETPACK_7, OFF, ORIN_NANO, PC, THOR, Files, Tree
 
-from trt_perception.health.board import BoardVerdict, Judge, Reading
-from trt_perception.health.level import Level
+from trt_perception.health.board import Judge, Reading
+from trt_perception.health.level import Judgement, Level
 from trt_perception.health.observer import Observer
 from trt_perception.runtime.sensors import Sensors
 
@@ -31,7 +31,7 @@ class Watched:
         self.close = self._tree.close
         self.after()
 
-    def after(self, seconds: float = 1.0, **files: object) -> BoardVerdict:
+    def after(self, seconds: float = 1.0, **files: object) -> Judgement:
         """What is judged so much later, with other files."""
         for key, content in files.items():
             self._tree.set(PLACES[key], content)

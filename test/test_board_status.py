@@ -19,7 +19,7 @@ from world import Robot, World, values
 
 from trt_perception.nodes import board
 from trt_perception.nodes.board import Board, BoardMonitor
-from trt_perception.ros.diagnostics import ERROR, OK, WARN
+from trt_perception.ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from trt_perception.ros.parameters import ParameterError
 
 GPU = 'sys/class/thermal/thermal_zone2/temp'
@@ -53,7 +53,7 @@ def test_a_board_in_trouble_tells_and_recovers(world, orin):
     heard = world.subscribe(DiagnosticArray, '/diagnostics')
     log: list[Log] = world.log()
     node = world.add(Node('watcher', namespace='robot', context=world.context))
-    monitor = BoardMonitor(node, orin.root)
+    monitor = BoardMonitor(node, Diagnostics(node), orin.root)
     monitor.report(0)
     monitor.watch([0])
     monitor.watch([0])  # no other one for the same

@@ -17,8 +17,10 @@ pytest.importorskip('rclpy')
 pytest.importorskip('bond.msg')
 
 from bond.msg import Status
+from components import Container
 from lifecycle_msgs.srv import ChangeState
 from processes import TIMEOUT, parameters, start
+from sensor_msgs.msg import Image
 from world import Robot, World
 
 from trt_perception.ros import bond
@@ -141,6 +143,43 @@ def test_an_end_by_signal_is_said(world: World, managed: subprocess.Popen[str]) 
     managed.send_signal(signal.SIGTERM)
     world.until(lambda: manager.beats(active=False), 'its end')
     assert managed.wait(TIMEOUT) == 0
+
+
+def test_a_manager_of_all(world: World, two: Path, tmp_path: Path) -> None:
+    """Twice up in order and down in reverse, in one process, each node with a bond."""
+    graph = tmp_path / 'graph.yaml'
+    managed = 'autostart: false, bond: true'
+    graph.write_text(f"""
+        components:
+        - plugin: trt_perception::CameraNode
+          parameters: {{source: pattern, rate: 10.0, {managed}}}
+        - plugin: trt_perception::DetectorNode
+          parameters: {{model: '{two}', threads: 1, {managed}}}
+        - plugin: trt_perception::OverlayNode
+          parameters: {{{managed}}}
+    """)
+    log = world.log()
+    pictures = world.subscribe(Image, 'annotated')
+    container = Container(world, tmp_path, '--config', str(graph))
+    managers = [Manager(world, name) for name in ('camera', 'detector', 'overlay')]
+    for turn in (1, 2):
+        assert [m.change('configure') for m in managers] == [True] * 3
+        for manager in managers:
+            assert manager.change('activate')
+            manager.begin()
+        world.until(lambda: sum('bond formed' in m.msg for m in list(log)) == 3 * turn, 'bonds')  # noqa: B023
+        already = len(pictures)
+        world.until(lambda: len(pictures) > already + 2, 'pictures')  # noqa: B023
+        for manager in reversed(managers):
+            manager.end()
+            ends = manager.beats(active=False)
+            assert manager.change('deactivate')
+            world.until(lambda: manager.beats(active=False) > ends, 'it says so')  # noqa: B023
+            manager.say(False)
+        assert [m.change('cleanup') for m in reversed(managers)] == [True] * 3
+    code, said = container.end(signal.SIGTERM)
+    assert code == 0, said
+    assert 'rror' not in said, said
 
 
 def test_a_manager_that_goes_first(world: World, two: Path) -> None:

@@ -13,9 +13,8 @@ from trt_perception.health.budget import (
     Budget,
     BudgetError,
     BudgetJudge,
-    Judgement,
 )
-from trt_perception.health.level import Level
+from trt_perception.health.level import Judgement, Level
 from trt_perception.health.timing import Moment, Timing
 
 OK, WARN, ERROR = Level.OK, Level.WARN, Level.ERROR
@@ -51,6 +50,7 @@ class Camera:
         late: int = 0,
         speed: float = 1.0,
         old: bool = False,
+        share: float = 1.0,
     ) -> Judgement:
         """A second, in which so many of the images take 10 times as long; milliseconds."""
         for k in range(round(fps * speed)):
@@ -59,15 +59,15 @@ class Camera:
             came = NOW if old else round(age * MS)
             self.timing.received(Moment(at, stamp, came))
             took = round(infer * (10 if k < late else 1) * MS)
-            if published:
+            if published and (k + 1) * share % 1 < share:
                 stages = {'queue': MS, 'infer': took, 'total': took + MS}
                 self.timing.published(Moment(at + took + MS, stamp, came + took + MS), stages)
-        return self.judge(news=fps > 0)
+        return self.judge(news=fps > 0, share=share)
 
-    def judge(self, *, news: bool) -> Judgement:
+    def judge(self, *, news: bool, share: float = 1.0) -> Judgement:
         self._at += SECOND
         self.timing.turn()
-        return self._judge.judge(self._at / 1e9, self.timing, self.budget, news=news)
+        return self._judge.judge(self._at / 1e9, self.timing, self.budget, news=news, share=share)
 
     def hold(self) -> None:
         self.timing.clear()
@@ -165,6 +165,20 @@ def test_a_detector_that_stops_is_blamed():
     assert told.message.endswith('the camera sends 30.0, and most of the time goes to infer')
 
 
+def test_the_policy_is_blamed_for_what_it_leaves_out():
+    camera = Camera()
+    assert camera.second().level == OK
+    told = [camera.second(share=0.5) for _ in range(15)][-1]
+    assert told.level == WARN
+    assert told.message.endswith('the camera sends 30.0, of which the policy lets 50% through')
+
+
+def test_who_is_slow_as_well_is_not_hidden():
+    camera = Camera()
+    told = [camera.second(20.0, published=k % 2 == 0) for k in range(20)][-1]
+    assert told.message.endswith('the camera sends 20.0, and most of the time goes to infer')
+
+
 def test_no_more_is_expected_than_max_rate():
     camera = Camera(max_rate=15.0)
     assert [camera.second(15.0).level for _ in range(5)] == [OK] * 5
@@ -246,3 +260,8 @@ def test_budgets_that_are_none(text):
     with pytest.raises(BudgetError, match='the stages are age, queue, preprocess, infer') as error:
         budget(stage_budgets_ms=[text])
     assert repr(text) in str(error.value)
+
+
+def test_a_stage_that_is_there_twice():
+    with pytest.raises(BudgetError, match='infer is there twice'):
+        budget(stage_budgets_ms=['infer=8', 'decode=2', 'infer=9'])

@@ -6,7 +6,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic_ns
 from typing import Any
@@ -25,17 +26,20 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from streams import RtspServer, WebCamera, jpeg_of, require_gstreamer
 from test_camera_info import OF_CAMERA_CALIBRATION
 from videos import number_of, write_video
-from world import BEST_EFFORT, Robot, World, values
+from world import BEST_EFFORT, Managed, Robot, World, values
 
 from trt_perception.core import PerceptionError
+from trt_perception.nodes import camera
 from trt_perception.nodes.camera import CameraNode
 from trt_perception.ros.images import frame_from_image
 from trt_perception.runtime.capture import Shot
 from trt_perception.runtime.host.color import to_bgr
 
 
-class Eye:
+class Eye(Managed):
     """A camera in a world, and what it says."""
+
+    name = 'camera'
 
     def __init__(self, world: World, *ros_args: str, **given: Any) -> None:
         self.world = world
@@ -80,6 +84,12 @@ def calibration(tmp_path: Path) -> Path:
 
 def stamp(message: Image | CompressedImage | CameraInfo) -> tuple[int, int]:
     return message.header.stamp.sec, message.header.stamp.nanosec
+
+
+def assert_accounted(told: dict[str, str]) -> None:
+    """Where every image went that was read is known."""
+    fates = ('published', 'unheard', 'dropped', 'limited', 'unusable')
+    assert 0 < int(told['read']) == sum(int(told[fate]) for fate in fates)
 
 
 def test_images_with_their_calibration(world: World, calibration: Path) -> None:
@@ -144,11 +154,13 @@ def test_images_that_fit_the_calibration_again(
     (tmp_path / 'one.jpg').write_bytes(jpeg_of(0, (480, 640)))
     # One picture, and a long time nothing: what comes then is in the hands of the test.
     eye = Eye(world, source=str(tmp_path), rate=0.001, camera_info_url=str(calibration))
+    world.until(lambda: eye.node._stream, 'it is active')
     size = [320, 240]
 
     def send() -> None:
-        eye.node.on_read()
-        eye.node.on_shot(Shot(monotonic_ns(), *size, lambda: None))
+        assert eye.node._stream is not None
+        eye.node._stream.on_read()
+        eye.node._stream.on_shot(Shot(monotonic_ns(), *size, lambda: None))
 
     timer = world.node.create_timer(0.05, send)
     eye.until_says('the images are 320x240', DiagnosticStatus.WARN)
@@ -186,11 +198,8 @@ def test_rtsp_server_that_dies_and_comes_back(world: World, tmp_path: Path) -> N
         assert int(back['connected']) >= 3 and int(back['disconnected']) >= 2
         world.until(lambda: len(images) > have + 5, 'images again')
 
-        fates = ('published', 'unheard', 'dropped', 'limited', 'unusable')
         world.remove(eye.node)
-        last = eye.until_says('', DiagnosticStatus.OK)
-        accounted = sum(int(last[fate]) for fate in fates)
-        assert 0 <= int(last['read']) - accounted <= 1  # one may have waited
+        assert_accounted(eye.until_says('unconfigured', DiagnosticStatus.WARN))
         assert {(m.width, m.height) for m in images} == {(64, 48)}
     finally:
         server.kill()
@@ -310,6 +319,106 @@ def test_mistakes(world: World, given: dict[str, Any], words: str) -> None:
     with pytest.raises(PerceptionError) as caught:
         Eye(world, **given)
     assert words in str(caught.value) and '\n' not in str(caught.value)
+
+
+# Lifecycle
+
+
+@pytest.fixture
+def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera, 'REPORT_PERIOD', 0.1)
+
+
+@pytest.fixture
+def capturing() -> Callable[[], int]:
+    """How many threads read a source that did not before the test."""
+    before = set(threading.enumerate())
+    return lambda: sum(t.name == 'capture' for t in set(threading.enumerate()) - before)
+
+
+@pytest.mark.usefixtures('talkative')
+def test_the_whole_lifecycle(world: World, calibration: Path, capturing: Callable[[], int]) -> None:
+    images = world.subscribe(Image, 'image')
+    eye = Eye(world, autostart=False)
+    assert eye.state() == 'unconfigured'
+    # What can never work: said, and tried again when it is another value.
+    for given, words in (
+        ({}, 'not configured: source: is empty; give'),
+        ({'source': '/nowhere/a.mp4'}, "not configured: source '/nowhere/a.mp4' does not exist"),
+        ({'source': 'pattern', 'camera_info_url': '/nowhere.yaml'}, "'/nowhere.yaml' cannot be"),
+    ):
+        assert eye.set(**given) == ''
+        assert not eye.change('configure') and eye.state() == 'unconfigured'
+        assert eye.until_says(words, DiagnosticStatus.ERROR)['state'] == 'unconfigured'
+    assert 'read-only' in eye.set(pipeline='videotestsrc ! filesink location=a')
+    assert eye.set(encoding='yuv9').startswith("encoding: 'yuv9' is not one of bgr8")
+    for url, optical in ((str(calibration), 'front'), ('', 'left')):
+        assert eye.set(camera_info_url=url, frame_id=optical) == ''
+        assert eye.change('configure') and eye.state() == 'inactive'
+        assert eye.set(frame_id='not before it is configured') == ''
+        inactive = eye.until_says('inactive', DiagnosticStatus.OK)
+        assert (inactive['source'], inactive['state']) == ('pattern', 'inactive')
+        assert (inactive['calibration'] == 'none') == (not url)
+        assert capturing() == 0 and world.node.count_publishers('image') == 0
+        assert eye.change('activate')
+        images.clear()
+        world.until(lambda: len(images) > 2, 'images')
+        assert {m.header.frame_id for m in images} == {optical}
+        assert eye.change('deactivate')
+        assert capturing() == 0
+        world.until(lambda: world.node.count_publishers('image') == 0, 'it is not advertised')
+        assert eye.change('cleanup') and eye.state() == 'unconfigured'
+        assert_accounted(eye.until_says('unconfigured', DiagnosticStatus.WARN))
+    assert eye.change('shutdown') and eye.state() == 'finalized'
+
+
+@pytest.mark.usefixtures('talkative')
+def test_a_silent_source_is_left_and_taken_again(
+    world: World, web: WebCamera, capturing: Callable[[], int]
+) -> None:
+    """It does not hold up who deactivates, nor the next activation."""
+    images = world.subscribe(Image, 'image')
+    log = world.log()
+    eye = Eye(world, source=web.url, timeout=60.0)
+    world.until(lambda: images, 'an image')
+    web.flowing.clear()
+    while int(eye.until_says('images/s', DiagnosticStatus.OK)['read']) < len(web.sent):
+        pass  # on their way
+    assert eye.change('deactivate') and capturing() == 1
+    words = 'does not answer; it is left when'
+    world.until(lambda: any(words in line.msg for line in list(log)), words)
+    images.clear()
+    assert eye.change('activate')
+    web.flowing.set()
+    world.until(lambda: len(images) > 2, 'images')
+    world.until(lambda: capturing() == 1, 'the one before has come back')
+    world.remove(eye.node)
+    assert_accounted(eye.until_says('unconfigured', DiagnosticStatus.WARN))
+
+
+@pytest.mark.usefixtures('talkative')
+def test_a_source_that_cannot_work_is_left_to_the_manager(world: World, tmp_path: Path) -> None:
+    """The node does not end, and may be given another one."""
+    words = tmp_path / 'words.mp4'
+    words.write_text('This is no video.\n' * 100)
+    eye = Eye(world, autostart=False, source=str(words))
+    assert eye.change('configure') and eye.change('activate')
+    assert eye.until_says('no video that FFmpeg can', DiagnosticStatus.ERROR)['state'] == 'failed'
+    assert eye.change('deactivate')
+    said = eye.until_says('no video that FFmpeg can', DiagnosticStatus.ERROR)
+    assert said['state'] == 'inactive'
+    # It may go, too.
+    words.unlink()
+    assert not eye.change('activate') and eye.state() == 'unconfigured'
+    eye.until_says(f"on_activate failed: CaptureError: source '{words}'", DiagnosticStatus.ERROR)
+    # And a recording may be seen again.
+    write_video(words, 3)
+    assert eye.change('configure')
+    for turn in (1, 2):
+        assert eye.change('activate')
+        assert eye.until_says('ended', DiagnosticStatus.OK)['connected'] == str(turn)
+        assert eye.change('deactivate')
+    assert not eye.node.finished and eye.node.exit_code == 0
 
 
 # As a process of its own

@@ -14,6 +14,8 @@ pytest.importorskip('rclpy')
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from fake_gpu import FakeGpu, held_up
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray, VisionInfo
@@ -243,7 +245,7 @@ def test_off_and_blind_and_what_is_refused(world: World, heat: Heat, wanted: Pat
     heat.margin = 1.0
     vehicle = Vehicle(world, wanted, {'front': 2.0, 'rear': 1.0})
     vehicle.until('critical', rear_share='0.00', lighter_model='none')
-    assert 'margins of 6 (warm), 7 (hot)' in vehicle.set(policy__hot_margin=7.0)
+    assert 'policy.warm_margin 6, policy.hot_margin 7' in vehicle.set(policy__hot_margin=7.0)
     assert vehicle.set(policy__shed_from='never', policy__critical_load=0.2) == ''
     vehicle.until('critical', rear_share='0.10', front_share='0.30')
     # A camera that becomes more important is looked at more at once.
@@ -267,6 +269,12 @@ def test_off_and_blind_and_what_is_refused(world: World, heat: Heat, wanted: Pat
     assert vehicle.answer('front') and vehicle.answer('rear')
     assert vehicle.set(policy__enabled=True) == ''
     vehicle.until('critical')
+    # Where nobody reads the sensors any more it does not stay as it was for ever.
+    assert vehicle.set(board=False) == ''
+    for transition in ('deactivate', 'cleanup', 'configure'):
+        request = ChangeState.Request(transition=Transition(label=transition))
+        assert world.call(ChangeState, 'detector/change_state', request).success
+    vehicle.until('off', front_share='1.00', rear_share='1.00', overlay='drawn')
 
 
 def test_a_lighter_model_of_other_classes_is_refused(

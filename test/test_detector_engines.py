@@ -15,7 +15,7 @@ from models import constant_detector
 pytest.importorskip('rclpy')
 pytest.importorskip('tensorrt_rtx_bindings', reason='TensorRT-RTX is not installed')
 
-from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from fake_gpu import NAME, FakeGpu, held_up
 from vision_msgs.msg import LabelInfo, VisionInfo
 from world import LATCHED, Camera, Robot, World, picture, values
@@ -204,7 +204,18 @@ def test_devices_share_the_work_and_one_that_fails_is_taken_out(
     world: World, gpu: FakeGpu, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     gpu.count = 2
+    heard = world.subscribe(DiagnosticArray, '/diagnostics')
     robot = Robot(world, model, devices=['0', '1', '2'], fallback=False).until_active()
+
+    def devices() -> dict[str, tuple[bytes, str]]:
+        """What was told last of each."""
+        return {
+            s.hardware_id: (s.level, s.message)
+            for message in heard
+            for s in message.status
+            if s.name.startswith('detector: device ')
+        }
+
     robot.until_says(
         lambda s: (
             {'gpu device', 'gpu1 device', 'gpu2 problem'} <= values(s).keys()
@@ -222,6 +233,10 @@ def test_devices_share_the_work_and_one_that_fails_is_taken_out(
     status = robot.until_says(lambda s: 'device gpu is out of use' in s.message)
     assert status.level == WARN
     assert values(status)['gpu out of use'] == 'the CUDA context is lost'
+    world.until(lambda: devices()['gpu'][0] == ERROR, 'the device itself')
+    assert 'is out of use: the CUDA context is lost' in devices()['gpu'][1]
+    assert devices()['gpu1'][0] == OK and 'runs on' in devices()['gpu1'][1]
+    assert devices()['gpu2'][0] == ERROR and 'there is no GPU 2 here' in devices()['gpu2'][1]
     counts = robot.until_counted(received=9)
     assert (counts['published'], counts['failed']) == (9, 0)
     gpu.lost = gpu.gone = {0, 1}

@@ -31,6 +31,8 @@ from world import (
     values,
 )
 
+from trt_perception.runtime.machine import board_model
+
 # Beside the detections
 
 
@@ -179,7 +181,7 @@ def test_diagnostics_say_what_runs(world: World, two: Path) -> None:
     robot.until_counted(received=1)
     status, values = robot.status(), robot.values()
     assert status.name == 'detector: inference'
-    assert status.hardware_id == values['device'] != ''
+    assert status.hardware_id == board_model()
     assert values['backend'].startswith('ONNX Runtime')
     assert (values['precision'], values['model']) == ('float32', str(two))
     for stage in ('queue', 'preprocess', 'infer', 'decode', 'publish', 'total'):

@@ -348,6 +348,9 @@ def test_a_pc_without_a_gpu_lacks_nothing(look: Look) -> None:
     assert only(found['gpu']).level == 'note' and 'tensorrt' not in found
     assert not {'jetpack', 'power_mode', 'clocks', 'device_files', 'nvrtc', 'dla'} & set(found)
     assert only(found['distribution']).level == 'note'
+    broken = {'tensorrt': {'error': 'it ended the process (SIGABRT)'}}
+    told = only(look(PC, {**NO_GPU, **broken})['tensorrt'])
+    assert told.level == 'note' and 'TensorRT cannot be imported: it ended' in told.text
 
 
 def test_a_pc_whose_gpu_has_no_driver(look: Look) -> None:
@@ -525,6 +528,9 @@ def test_a_cache_that_is_full_or_somebody_elses(look: Look, tmp_path: Path) -> N
     engines, kernels, _ = look(PC, NO_GPU, shut=('cache',))['caches']
     assert (engines.level, kernels.level) == ('problem', 'problem')
     assert engines.cure == f'sudo chown -R $USER {tmp_path / "cache"}'
+    (tmp_path / 'cache').rmdir()
+    (tmp_path / 'cache').touch()
+    assert look(PC, NO_GPU)['caches'][0].cure == f'rm {tmp_path / "cache"}'
 
 
 def test_engines_that_are_broken_or_of_another_tensorrt(look: Look, tmp_path: Path) -> None:

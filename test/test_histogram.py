@@ -68,6 +68,16 @@ def test_silence_keeps_what_was_last_seen():
     assert (histogram.count, histogram.summary(), histogram.above(0)) == (0, None, 0)
 
 
+def test_the_total_is_of_all_that_ever_came():
+    histogram = SlidingHistogram(2)
+    for duration in (1000, 2000, -5, 4000):
+        histogram.add(duration)
+        histogram.turn()
+    assert (histogram.count, histogram.total) == (1, (4, 7000))
+    histogram.clear()
+    assert histogram.total == (4, 7000)
+
+
 def test_what_is_too_long_or_impossible():
     summary = filled([-5, 3_600_000_000_000]).summary()
     assert summary.max == 3_600_000

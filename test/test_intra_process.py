@@ -89,6 +89,15 @@ def active_detector(world: World, idle: list[Node], model: Path) -> DetectorNode
     return detector
 
 
+def active_overlay(world: World, idle: list[Node]) -> OverlayNode:
+    """An overlay that draws, without an executor."""
+    overlay = OverlayNode(context=world.context)
+    idle.append(overlay)
+    overlay.trigger_configure()
+    overlay.trigger_activate()
+    return overlay
+
+
 class Source:
     """A camera in the world's process."""
 
@@ -378,7 +387,7 @@ def test_camera_detector_overlay_without_an_executor(
     idle.append(camera)
     output = ImageOutput(camera)
     detector = active_detector(world, idle, two)
-    idle.append(OverlayNode(context=world.context))
+    active_overlay(world, idle)
     assert detector._detection is not None
     pipeline = Watched()
     detector._detection._worker.run_on('gpu', pipeline)
@@ -439,7 +448,7 @@ def test_diagnostics_and_counts_of_a_detector(world: World, outside: World, two:
     overlay = OverlayNode(context=outside.context)
     outside.add(overlay)
     annotated = outside.subscribe(Image, 'annotated')
-    outside.until(lambda: overlay._output.subscribers, 'somebody looks')
+    outside.until(lambda: overlay._wiring and overlay._wiring.output.subscribers, 'somebody looks')
     outside.until(lambda: camera.publisher.get_subscription_count() == 2, 'both subscribe')
     outside.until(lambda: overlay.count_publishers('detections'), 'the detector is known')
     camera.send(picture(20, color=(9, 9, 9)))
@@ -457,8 +466,8 @@ def test_nodes_end_in_any_order_under_fire(
     camera = Node('camera', context=world.context)
     output = ImageOutput(camera)
     detector = active_detector(world, idle, two)
-    overlay = OverlayNode(context=world.context)
-    idle += [overlay, camera]
+    overlay = active_overlay(world, idle)
+    idle.append(camera)
     frames: list[weakref.ref[np.ndarray]] = []
     failures: list[BaseException] = []
     over = threading.Event()

@@ -142,7 +142,7 @@ class Watch:
         self.monitor = StreamMonitor(get_logger('watch'), self._clock)
         self.monitor.budget = Budget(**budget)
 
-    def second(self, images: int = 0, *, ticks: bool = True) -> Verdict:
+    def second(self, images: int = 0, *, ticks: bool = True, why: str = '') -> Verdict:
         """A second goes by, with so many images in it."""
         for _ in range(images):
             self._steady += 1 / images
@@ -155,7 +155,7 @@ class Watch:
             self._steady += 1
             self.time += ticks * SECOND
             self._clock.set_ros_time_override(Time(nanoseconds=self.time))
-        return self.monitor.judge('')
+        return self.monitor.judge(why)
 
 
 def test_a_camera_that_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +166,9 @@ def test_a_camera_that_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [verdict.level for verdict in told] == [OK] * 5 + [STALE] * 2
     assert told[-1].message == 'no image for 7 s'
     assert watch.second(30).level == OK
+    gone = [watch.second(why='nobody publishes') for _ in range(6)]
+    assert [verdict.level for verdict in gone] == [WARN] * 5 + [STALE]
+    assert gone[-1].message == 'nobody publishes; no image for 6 s'
     watch.monitor.begin()  # activated anew
     assert watch.second().level == OK
 

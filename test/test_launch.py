@@ -263,14 +263,18 @@ def test_a_detector_for_all_cameras(tmp_path: Path) -> None:
     file.touch()
     *_, detector = cameras(
         cameras='front=pattern,left=pattern', model='m.onnx', detector_params_file=str(file),
-        use_sim_time='true',
+        use_sim_time='true', autostart='false', rate='5',
     )  # fmt: skip
     assert detector == {
         'plugin': 'trt_perception::DetectorNode',
         'name': 'detector',
         'namespace': '',
         'parameters': [
-            str(file), {'model': 'm.onnx', 'cameras': ['front', 'left'], 'use_sim_time': True},
+            str(file),
+            {
+                'model': 'm.onnx', 'cameras': ['front', 'left'], 'use_sim_time': True,
+                'autostart': False,
+            },
         ],
     }  # fmt: skip
     assert executable_of(detector) == {

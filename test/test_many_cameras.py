@@ -20,6 +20,7 @@ from world import LATCHED, NO_BUDGET, Camera, World, classes, picture, values
 from trt_perception.nodes.detector import DetectorNode
 from trt_perception.ros.detector_parameters import cameras_of, devices_of
 from trt_perception.ros.parameters import ParameterError
+from trt_perception.runtime.machine import board_model
 
 NAMES = ['front', 'left', 'rear']
 
@@ -120,7 +121,10 @@ def test_diagnostics_of_each_and_of_what_they_share(world: World, model: Path) -
     assert values(engine)['backend'].startswith('ONNX Runtime')
     quiet = surround.status('rear', 0)
     assert quiet.hardware_id == '/rear/image'
-    assert engine.hardware_id == values(engine)['device'] != ''
+    assert engine.hardware_id == board_model()
+    device = surround.status('device gpu', 0)
+    assert (device.hardware_id, device.level) == ('gpu', DiagnosticStatus.OK)
+    assert device.message.startswith('runs on ONNX Runtime')
 
 
 def test_a_camera_that_is_not_there_is_its_own_matter(world: World, model: Path) -> None:

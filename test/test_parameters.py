@@ -132,7 +132,9 @@ def test_numbers_for_texts(make_node: MakeNode) -> None:
         assert changed(table, {}, [RosParameter('devices', value=[2])]) == {'devices': ['2']}
         node.destroy_node()
     for line in ('devices: 0', 'devices: [true]', 'devices: [0.5]', 'devices: []'):
-        with pytest.raises(ParameterError, match=r'devices: .* is not a string array, such as'):
+        with pytest.raises(
+            ParameterError, match=r"devices: .* is not a string array, such as \['a', 'b'\]"
+        ):
             declare(make_node(line), table)
     with pytest.raises(ParameterError, match='devices: 0 is not a string array'):
         changed(table, {}, [RosParameter('devices', value=0)])

@@ -87,7 +87,16 @@ def test_a_throttled_board_is_hot_however_cold_it_is_and_until_that_is_over() ->
     assert levels(states) == [HOT, WARM, NOMINAL]
     assert [s.level for s in states].index(WARM) == 30
     assert [s.level for s in states].index(NOMINAL) == 60
-    assert levels(follow(Policy(SETTINGS), [None] * 3, 'power')) == [HOT]
+
+
+def test_where_no_zone_tells_a_trip_point_throttling_alone_is_judged() -> None:
+    policy = Policy(SETTINGS)
+    assert levels(follow(policy, [None] * 3, 'power')) == [HOT]
+    # Sensors that hang are no sign that it is over.
+    hung = [policy.update(at, None, None) for at in range(3, 100)]
+    assert levels(hung) == [HOT] and {s.why for s in hung} == {'the sensors do not answer'}
+    states = follow(policy, [None] * 62, begin=100)
+    assert levels(states) == [HOT, WARM, NOMINAL] and not any(s.blind for s in states)
 
 
 def test_without_a_reading_the_level_stays_and_it_is_told() -> None:
@@ -186,9 +195,9 @@ def test_a_trend_needs_time() -> None:
 
 
 def test_settings_that_contradict_each_other() -> None:
-    with pytest.raises(PolicyError, match=r'margins of 2 \(warm\), 4 \(hot\) and 2 \(critical\)'):
+    with pytest.raises(PolicyError, match='hot_margin 4 and'):
         Settings(margins_c=(2, 4, 2))
-    with pytest.raises(PolicyError, match='loads of'):
+    with pytest.raises(PolicyError, match='warm_load'):
         Settings(loads=(0.5, 0.6, 0.3))
 
 

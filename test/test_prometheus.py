@@ -259,6 +259,18 @@ def test_a_detector_tells_what_diagnostics_tell(world, tmp_path: Path) -> None: 
     assert robot.change('configure')  # the port can be had again
     assert ('trt_perception_active', frozenset({('node', '/detector')})) in parsed(get(url))
 
+    # What is not told of any more is not served as it was then.
+    for cameras in (['front', 'rear'], ['rear']):
+        assert robot.change('cleanup')
+        assert robot.set(cameras=cameras, board=cameras == ['front', 'rear']) == ''
+        assert robot.change('configure')
+        robot.next_status()
+        tasks = {
+            dict(labels)['task'] for name, labels in parsed(get(url)) if name.endswith('_status')
+        }
+        assert tasks - {'board'} == {'inference', 'device gpu', 'policy', *cameras}
+    assert 'board' not in tasks
+
 
 def test_what_a_board_tells(tmp_path: Path) -> None:
     from sysfs_trees import AGX_ORIN_JETPACK_7, Tree

@@ -34,7 +34,7 @@ from trt_perception.replay.highlights import Highlight, Highlights
 from trt_perception.replay.pairing import Found, Pair, Pairing
 from trt_perception.replay.recording import Recording
 from trt_perception.replay.video_writer import ENCODERS, VideoWriter
-from trt_perception.ros.diagnostics import OK, DiagnosticPublisher, Verdict
+from trt_perception.ros.diagnostics import OK, Diagnostics, Verdict
 from trt_perception.runtime.host.overlay import draw_boxes
 
 CAR, PERSON = 0, 1
@@ -47,7 +47,7 @@ class Detector:
 
     def __init__(self, world: World) -> None:
         self.publisher = world.node.create_publisher(Detection2DArray, 'detections', 100)
-        self._diagnostics = DiagnosticPublisher(world.node, 'inference')
+        self._diagnostics = Diagnostics(world.node)
 
     def answer(self, image: Image, *objects: tuple[int, float, Sequence[float]]) -> None:
         """Say what is in an image: class, score and box."""
@@ -59,7 +59,7 @@ class Detector:
         self.publisher.publish(detection_array_cdr(found, stamp, 'camera', NAMES))
 
     def report(self, **values: object) -> None:
-        self._diagnostics.publish(Verdict(OK, 'active'), 'cpu', values)
+        self._diagnostics.publish('inference', Verdict(OK, 'active'), 'cpu', values)
 
 
 class Studio:
@@ -160,7 +160,7 @@ def test_answers_may_come_first_or_never(studio: Studio) -> None:
 def test_compressed_images(world: World, tmp_path: Path) -> None:
     studio = Studio(world, tmp_path, CompressedImage)
     good = cv2.imencode('.jpg', np.full((48, 64, 3), 99, np.uint8))[1].tobytes()
-    empty = b'\xff\xd8\xff\xda\xff\xd9'  # begins and ends as a JPEG
+    empty = good[: good.index(b'\xff\xda')] + b'\xff\xd9'  # states its size, and holds nothing
     for number, data in enumerate((good, empty, good, b'no picture')):
         message = CompressedImage(data=array.array('B', data))
         message.header.stamp = picture(number).header.stamp

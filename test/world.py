@@ -162,8 +162,39 @@ def values(status: DiagnosticStatus) -> dict[str, str]:
     return {v.key: v.value for v in status.values}
 
 
-class Robot:
+class Managed:
+    """A lifecycle node, asked by its services."""
+
+    world: World
+    name: str
+
+    def state(self) -> str:
+        response = self.world.call(GetState, f'{self.name}/get_state', GetState.Request())
+        return str(response.current_state.label)
+
+    def change(self, transition: str) -> bool:
+        """Ask for a transition by its label; whether it worked."""
+        request = ChangeState.Request()
+        request.transition.label = transition
+        response = self.world.call(ChangeState, f'{self.name}/change_state', request)
+        return bool(response.success)
+
+    def set(self, **values: Any) -> str:
+        """Set parameters all at once; '' or the reason why they were refused."""
+        messages: list[ParameterMsg] = [
+            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
+        ]
+        request = SetParametersAtomically.Request(parameters=messages)
+        service = f'{self.name}/set_parameters_atomically'
+        response = self.world.call(SetParametersAtomically, service, request)
+        assert response.result.successful == (not response.result.reason)
+        return str(response.result.reason)
+
+
+class Robot(Managed):
     """A detector in a world, and what it says."""
+
+    name = 'detector'
 
     def __init__(self, world: World, model: Path | str, **parameters: Any) -> None:
         from trt_perception.nodes.detector import DetectorNode
@@ -230,29 +261,6 @@ class Robot:
             f'{wanted}, last {self.values()}',
         )
         return self.counts()
-
-    def state(self) -> str:
-        response = self.world.call(GetState, 'detector/get_state', GetState.Request())
-        return str(response.current_state.label)
-
-    def change(self, transition: str) -> bool:
-        """Ask for a transition by its label; whether it worked."""
-        request = ChangeState.Request()
-        request.transition.label = transition
-        response = self.world.call(ChangeState, 'detector/change_state', request)
-        return bool(response.success)
-
-    def set(self, **values: Any) -> str:
-        """Set parameters all at once; '' or the reason why they were refused."""
-        messages: list[ParameterMsg] = [
-            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
-        ]
-        request = SetParametersAtomically.Request(parameters=messages)
-        response = self.world.call(
-            SetParametersAtomically, 'detector/set_parameters_atomically', request
-        )
-        assert response.result.successful == (not response.result.reason)
-        return str(response.result.reason)
 
     def get(self, name: str) -> Any:
         return self.node.get_parameter(name).value

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from trt_perception.ros.camera_parameters import CAMERA
 from trt_perception.ros.detector_parameters import DETECTOR
+from trt_perception.ros.overlay_parameters import OVERLAY
 from trt_perception.ros.parameters import Parameter, Value
 from trt_perception.ros.policy_parameters import POLICY
 from trt_perception.ros.recording_parameters import REPLAY
@@ -26,14 +27,16 @@ BEGIN, END = '<!-- parameters: tools/parameter_docs.py -->', '<!-- end of parame
 _YAML_HEAD = """\
 # SPDX-License-Identifier: Apache-2.0
 # The {node}'s parameters with their defaults; written by tools/parameter_docs.py. Copy it, keep
-# the lines that you change, and start with params_file:= or --params-file.{live}
+# the lines that you change, and start with params_file:= or --params-file. {live}
 /**:
   ros__parameters:
 """
 
 
-_LIVE = """ A parameter marked
+_LIVE = """A parameter marked
 # "live" can be changed while the node runs (ros2 param set), the others when it is configured."""
+_NOT_LIVE = """They take effect
+# when the node is configured."""
 
 
 def yaml_text(node: str, table: Sequence[Parameter]) -> str:
@@ -44,7 +47,7 @@ def yaml_text(node: str, table: Sequence[Parameter]) -> str:
         comment = textwrap.wrap(f'{p.description} ({notes})', 94)
         lines = [*(f'# {line}' for line in comment), f'{p.name}: {_yaml(p.default)}']
         blocks.append(textwrap.indent('\n'.join(lines) + '\n', '    '))
-    live = _LIVE if any(p.live for p in table) else ''
+    live = _LIVE if any(p.live for p in table) else _NOT_LIVE
     return _YAML_HEAD.format(node=node, live=live) + '\n'.join(blocks)
 
 
@@ -79,6 +82,7 @@ def main(check: bool) -> int:
         ROOT / 'config' / 'detector.yaml': yaml_text('detector', DETECTOR),
         **_document(ROOT / 'README.md', [p for p in DETECTOR if p not in POLICY]),
         **_document(ROOT / 'docs' / 'cameras.md', CAMERA),
+        **_document(ROOT / 'docs' / 'frame_bus.md', OVERLAY),
         **_document(ROOT / 'docs' / 'health_policy.md', POLICY),
         **_document(ROOT / 'docs' / 'replay_testing.md', REPLAY),
     }

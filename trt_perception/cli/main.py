@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors='backslashreplace')
     try:
         code = _run(_parser().parse_args(argv))
-        sys.stdout.flush()  # here, where a closed pipe is caught
+        print(end='', flush=True)  # here, where a closed pipe is caught; there may be no stdout
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # who reads has read enough, as `head` does

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from trt_perception.health.level import Level
+from trt_perception.health.level import Judgement, Level
 from trt_perception.runtime.sensors import Clock, Fan
 
 #: Degrees below a trip from which on it is told, and above which it is over.
@@ -72,13 +71,6 @@ class Reading:
         return trips.get('passive', trips.get('hot'))
 
 
-class BoardVerdict(NamedTuple):
-    """How the board is, in one word and one line."""
-
-    level: Level
-    message: str
-
-
 class Judge:
     """Judges one reading after the other; what it has told once stays a little longer."""
 
@@ -88,7 +80,7 @@ class Judge:
         self._throttled = ''
         self._throttled_at = 0.0
 
-    def judge(self, reading: Reading) -> BoardVerdict:
+    def judge(self, reading: Reading) -> Judgement:
         """How the board is by this reading and those before."""
         # A busy Jetson does not answer every time; what was hot a moment ago still is.
         self._seen |= {zone: (reading.at, t) for zone, t in reading.temperatures.items()}
@@ -112,10 +104,10 @@ class Judge:
             if t < limit  # else it is slowed down, which is told
         ]
         if errors:
-            return BoardVerdict(Level.ERROR, '; '.join(errors + warnings))
+            return Judgement(Level.ERROR, '; '.join(errors + warnings))
         if warnings:
-            return BoardVerdict(Level.WARN, '; '.join(warnings))
-        return BoardVerdict(Level.OK, _usual(reading))
+            return Judgement(Level.WARN, '; '.join(warnings))
+        return Judgement(Level.OK, _usual(reading))
 
     def _close(
         self, reading: Reading, kind: str, near: float, away: float

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from trt_perception.core import PerceptionError
 from trt_perception.health.histogram import Summary
-from trt_perception.health.level import Level
+from trt_perception.health.level import Judgement, Level
 from trt_perception.health.timing import (
     AGE,
     PUBLISH_INTERVAL,
@@ -95,15 +95,10 @@ def _stages(texts: Sequence[str]) -> dict[str, float]:
                 f"stage_budgets_ms: {text!r} is not a stage's budget, such as 'infer=8'; the stages"
                 f' are {", ".join(STAGES)}'
             )
+        if stage in stages:
+            raise BudgetError(f'stage_budgets_ms: {stage} is there twice')
         stages[stage] = budget
     return stages
-
-
-class Judgement(NamedTuple):
-    """How it goes, and what to say of it."""
-
-    level: Level
-    message: str
 
 
 class Alarm:
@@ -160,14 +155,17 @@ class BudgetJudge:
     def __init__(self) -> None:
         self._alarms: dict[str, Alarm] = {}
 
-    def judge(self, now: float, timing: Timing, budget: Budget, *, news: bool) -> Judgement:
+    def judge(
+        self, now: float, timing: Timing, budget: Budget, *, news: bool, share: float = 1.0
+    ) -> Judgement:
         """Say how it went.
 
         Args:
             now: seconds, steady, the clock of the timing's moments.
             news: images came since the last time; else the judgement stays as it is.
+            share: of the images that the policy lets through, 0 to 1.
         """
-        findings = list(_findings(now, timing, budget))
+        findings = list(_findings(now, timing, budget, share))
         found = {finding.what for finding in findings}
         self._alarms = {what: alarm for what, alarm in self._alarms.items() if what in found}
         told = []
@@ -188,7 +186,7 @@ class BudgetJudge:
             alarm.hold()
 
 
-def _findings(now: float, timing: Timing, budget: Budget) -> Iterator[_Finding]:
+def _findings(now: float, timing: Timing, budget: Budget, share: float) -> Iterator[_Finding]:
     summaries = timing.summaries()
     stages = {stage: summaries[stage] for stage in STAGES if stage in summaries}
     if timing.latency != STAMP_TO_PUBLISH:
@@ -205,7 +203,7 @@ def _findings(now: float, timing: Timing, budget: Budget) -> Iterator[_Finding]:
                 timing, stage, summaries, limit, budget, f'stage_budgets_ms {stage}', ''
             )
     if budget.wanted_hz and PUBLISH_INTERVAL in summaries and RECEIVE_INTERVAL in summaries:
-        yield _of_rate(now, timing, summaries, budget, most)
+        yield _of_rate(now, timing, summaries, budget, share, most)
 
 
 def _of_duration(
@@ -237,7 +235,12 @@ def _late(timing: Timing, name: str, nanoseconds: float) -> int:
 
 
 def _of_rate(
-    now: float, timing: Timing, summaries: Mapping[str, Summary], budget: Budget, most: str
+    now: float,
+    timing: Timing,
+    summaries: Mapping[str, Summary],
+    budget: Budget,
+    share: float,
+    most: str,
 ) -> _Finding:
     wanted = budget.wanted_hz
     came = 1000 / max(summaries[RECEIVE_INTERVAL].mean, 1e-3)
@@ -251,12 +254,13 @@ def _of_rate(
             return Level.ERROR
         return Level.WARN if rate < wanted * share else Level.OK
 
-    slow = came < wanted * _FAST_ENOUGH
     which = 'rate_min_hz' if wanted == budget.rate_hz else 'max_rate'
     how = f'{wanted - rate:.1f} below' if rate < wanted else 'back at'
-    text = f'{rate:.1f} images/s are {how} {which} {wanted:g} {{lasted}}: ' + (
-        f'the camera sends {came:.1f}'
-        if slow
-        else f'the camera sends {came:.1f}, and most of the time goes to {most}'
+    text = (
+        f'{rate:.1f} images/s are {how} {which} {wanted:g} {{lasted}}: the camera sends {came:.1f}'
     )
+    if came * share < min(came, wanted * _FAST_ENOUGH):
+        text += f', of which the policy lets {share:.0%} through'
+    if rate < min(came * share, wanted) * _TOO_SLOW and most:
+        text += f', and most of the time goes to {most}'
     return _Finding('rate', level(_TOO_SLOW), level(_FAST_ENOUGH), text)

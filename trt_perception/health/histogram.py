@@ -78,6 +78,11 @@ class _Slice:
         self.count = self.total = self.longest = 0
         self.shortest = 1 << 63
 
+    @property
+    def array(self) -> NDArray[np.int64]:
+        """Of each bucket."""
+        return np.frombuffer(self.counts, np.uint32).astype(np.int64)
+
 
 class SlidingHistogram:
     """Durations of the last while, in constant memory. Not safe between threads.
@@ -89,6 +94,8 @@ class SlidingHistogram:
     def __init__(self, slices: int = 10) -> None:
         self._slices = [_Slice() for _ in range(slices)]  # the oldest first
         self._now = self._slices[-1]
+        self._before = np.zeros(_BUCKETS, np.int64)  # counts of all slices before this one
+        self._forgotten = 0, 0  # how many, and their sum
 
     def add(self, duration: int) -> None:
         """Take one more.
@@ -111,19 +118,28 @@ class SlidingHistogram:
     def turn(self) -> None:
         """Begin a new slice, unless this one is still empty."""
         if self._now.count:
-            self._slices.append(self._slices.pop(0))
-            self._now = self._slices[-1]
-            self._now.clear()
+            oldest = self._slices.pop(0)
+            self._slices.append(oldest)
+            self._before += self._now.array - oldest.array
+            self._now = oldest
+            self._forget(oldest)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all but the total."""
         for part in self._slices:
-            part.clear()
+            self._forget(part)
+        self._before[:] = 0
 
     @property
     def count(self) -> int:
         """How many durations there are."""
         return sum(part.count for part in self._slices)
+
+    @property
+    def total(self) -> tuple[int, int]:
+        """How many there ever were, and their sum, nanoseconds."""
+        count, total = self._forgotten
+        return count + self.count, total + sum(part.total for part in self._slices)
 
     def above(self, duration: int) -> int:
         """How many are longer than this, to within a bucket."""
@@ -135,15 +151,19 @@ class SlidingHistogram:
         if not parts:
             return None
         count = sum(part.count for part in parts)
-        ranks = np.ceil(np.array([0.5, 0.95, 0.99]) * count - 1e-9)
-        found = _MIDDLES[np.searchsorted(self._counts().cumsum(), ranks)]
-        longest = max(part.longest for part in parts)
-        p50, p95, p99 = np.clip(found, min(part.shortest for part in parts), longest) / 1e6
+        ranks = [-(-count * percent // 100) for percent in (50, 95, 99)]  # rounded up
+        found = _MIDDLES[self._counts().cumsum().searchsorted(ranks)].tolist()
+        shortest, longest = min(part.shortest for part in parts), max(p.longest for p in parts)
+        p50, p95, p99 = (min(max(middle, shortest), longest) / 1e6 for middle in found)
         mean = sum(part.total for part in parts) / count
-        return Summary(count, mean / 1e6, float(p50), float(p95), float(p99), longest / 1e6)
+        return Summary(count, mean / 1e6, p50, p95, p99, longest / 1e6)
+
+    def _forget(self, part: _Slice) -> None:
+        if part.count:
+            count, total = self._forgotten
+            self._forgotten = count + part.count, total + part.total
+            part.clear()
 
     def _counts(self) -> NDArray[np.int64]:
         """Of each bucket."""
-        counts = [np.frombuffer(part.counts, np.uint32) for part in self._slices]
-        total: NDArray[np.int64] = np.array(counts).sum(axis=0, dtype=np.int64)
-        return total
+        return self._before + self._now.array

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class Level(IntEnum):
@@ -13,3 +14,10 @@ class Level(IntEnum):
     WARN = 1
     ERROR = 2
     STALE = 3
+
+
+class Judgement(NamedTuple):
+    """How it goes, and what to say of it."""
+
+    level: Level
+    message: str

@@ -71,8 +71,9 @@ class Settings:
             if list(numbers) != sorted(numbers, reverse=True):
                 warm, hot, critical = numbers
                 raise PolicyError(
-                    f'policy: {what}s of {warm:g} (warm), {hot:g} (hot) and {critical:g} (critical)'
-                    ' do not go down; a hotter level begins closer to the trip point and does less'
+                    f'policy.warm_{what} {warm:g}, policy.hot_{what} {hot:g} and'
+                    f' policy.critical_{what} {critical:g} do not go down; a hotter level begins'
+                    ' closer to the trip point and does less'
                 )
 
     def measures(self, level: Heat, priorities: Mapping[str, float]) -> Measures:
@@ -208,7 +209,8 @@ class Policy:
     the margin, for all of the hold time. That is doubled each time that a level was left too early,
     so that a board in steady heat does not swing between two levels.
 
-    **Without a margin** the level stays as it is.
+    **Without a margin** any more, or without a reading, the level stays as it is. Where there never
+    was one, as on a board whose zones have no such trip point, throttling alone is judged.
 
     Attributes:
         settings: may be replaced at any time.
@@ -224,13 +226,14 @@ class Policy:
         self._left = -math.inf  # when a level ended last
         self._patience = 1  # hold times that it takes
 
-    def update(self, at: float, margin_c: float | None, throttled: str = '') -> State:
+    def update(self, at: float, margin_c: float | None, throttled: str | None = '') -> State:
         """Take a reading.
 
         Args:
             at: seconds, steady; when it was read, or is missed.
             margin_c: degrees Celsius to the trip point, negative above; None if nothing tells.
-            throttled: why the board runs slower than it could; '' if it does not.
+            throttled: why the board runs slower than it could; '' if it does not, None if there is
+                no reading.
 
         Returns:
             The new state.
@@ -238,6 +241,8 @@ class Policy:
         if margin_c is not None and not math.isfinite(margin_c):
             margin_c = None
         before = self.state
+        blind = margin_c is None and (before.margin_c is not None or before.blind)
+        stays = blind or throttled is None
         slope = ahead = None
         if margin_c is not None:
             self._trend.add(at, margin_c)
@@ -254,7 +259,9 @@ class Policy:
             level, since, self._calm = asked, at, None
         else:
             kept, why = self._asked(margin_c, ahead, throttled, self.settings.hysteresis_c)
-            if margin_c is None or kept >= level:
+            if stays and not throttled:
+                why = 'no temperature is known any more' if blind else 'the sensors do not answer'
+            if stays or kept >= level:
                 self._calm = None
             elif self._calm is None:
                 self._calm = at
@@ -267,12 +274,12 @@ class Policy:
             margin_c,
             None if slope is None else 0.0 - slope,
             _seconds(margin_c, slope),
-            blind=margin_c is None and (before.margin_c is not None or before.blind),
+            blind=blind,
         )
         return self.state
 
     def _asked(
-        self, margin: float | None, ahead: float | None, throttled: str, extra: float
+        self, margin: float | None, ahead: float | None, throttled: str | None, extra: float
     ) -> tuple[Heat, str]:
         """The level that a reading asks for, and why.
 
@@ -281,10 +288,7 @@ class Policy:
             extra: degrees Celsius that each level begins earlier.
         """
         found, why = Heat.NOMINAL, 'cooling down'
-        if margin is None:
-            why = 'no temperature is known any more'
-        else:
-            assert ahead is not None
+        if margin is not None and ahead is not None:
             found, soon = self._within(margin, extra), self._within(ahead, extra)
             if found:
                 why = f'{margin:.1f} C below the trip point'

@@ -51,7 +51,6 @@ class Durations:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._histograms: dict[str, SlidingHistogram] = {}
-        self._totals: dict[str, tuple[int, int]] = {}
 
     def add(self, durations: Mapping[str, int]) -> None:
         """Take one of each name, nanoseconds."""
@@ -61,8 +60,6 @@ class Durations:
                 if histogram is None:
                     histogram = self._histograms[name] = SlidingHistogram()
                 histogram.add(duration)
-                number, total = self._totals.get(name, (0, 0))
-                self._totals[name] = number + 1, total + max(duration, 0)
 
     def turn(self) -> None:
         """Begin a new part of the window; to be called once a second."""
@@ -73,12 +70,13 @@ class Durations:
     def clear(self) -> None:
         """Forget all but the totals."""
         with self._lock:
-            self._histograms.clear()
+            for histogram in self._histograms.values():
+                histogram.clear()
 
     def totals(self) -> dict[str, tuple[int, int]]:
         """How many of each name there ever were, and their sum, nanoseconds."""
         with self._lock:
-            return dict(self._totals)
+            return {name: histogram.total for name, histogram in self._histograms.items()}
 
     def above(self, name: str, duration: int) -> int:
         """How many of one name are longer than so many nanoseconds."""

@@ -122,6 +122,15 @@ class Backend:
         return usual
 
     @property
+    def verdict(self) -> Verdict:
+        """How it is with the device itself, whatever other devices do."""
+        if self._recovery is not None:
+            return Verdict(ERROR, self.loss)
+        if self.loss:
+            return Verdict(WARN, self.loss)
+        return self.judge(Verdict(OK, f'runs on {self.info}'))
+
+    @property
     def loss(self) -> str:
         """How the device was lost and what is done about it; '' if it runs, and has for a while."""
         recovery = self._recovery

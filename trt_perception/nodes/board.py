@@ -18,7 +18,7 @@ from trt_perception.ros.diagnostics import (
     ERROR,
     OK,
     WARN,
-    DiagnosticPublisher,
+    Diagnostics,
     ThrottledErrors,
     Verdict,
 )
@@ -98,13 +98,16 @@ class BoardMonitor:
     """The status ``board`` of a node.
 
     Used from the executor.
+
+    Attributes:
+        model: of the board; '' where it tells none.
     """
 
-    def __init__(self, node: Node, root: Path = _ROOT) -> None:
+    def __init__(self, node: Node, diagnostics: Diagnostics, root: Path = _ROOT) -> None:
         self._node = node
+        self._diagnostics = diagnostics
         self._root = root
-        self._model = board_model(root)
-        self._diagnostics = DiagnosticPublisher(node, 'board')
+        self.model = board_model(root)
         self._gpus: Sequence[int] | None = None
         self._board: Board | None = None
         self._level = OK
@@ -124,14 +127,14 @@ class BoardMonitor:
         if gpus is not None:
             self._board = Board(gpus, self._node.get_logger(), self._root)
 
+    @property
+    def watches(self) -> bool:
+        """Whether there is to be any reading."""
+        return self._board is not None
+
     def latest(self) -> Reading | None:
         """The last reading; None before the first, and where nothing is watched."""
         return None if self._board is None else self._board.latest()
-
-    @property
-    def level(self) -> bytes | None:
-        """Of the status that was told last; None before the first."""
-        return self._diagnostics.level
 
     def report(self, frames: int) -> None:
         """Tell how the board is.
@@ -151,12 +154,13 @@ class BoardMonitor:
         if verdict.level != self._level:
             self._log(verdict)
             self._level = verdict.level
-        self._diagnostics.publish(verdict, self._model, values)
+        self._diagnostics.publish('board', verdict, self.model, values)
 
     def close(self) -> None:
         """Watch nothing any more."""
         if self._board is not None:
             self._board.close()
+            self._diagnostics.forget('board')
         self._board = self._gpus = self._counted = self._joules_per_frame = None
 
     def _share(self, reading: Reading, frames: int) -> None:

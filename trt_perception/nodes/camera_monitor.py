@@ -43,6 +43,14 @@ class CameraMonitor:
         self._judged_at = self._last_image = perf_counter()
         self._unusable = ''
 
+    def begin(self) -> None:
+        """Judge from now on what comes of a source; the counts go on."""
+        self.state = 'connecting'
+        self.problem = self.misfit = ''
+        with self._lock:
+            self._judged = Counter(self._counts)
+        self._judged_at = self._last_image = perf_counter()
+
     def count(self, what: str, number: int = 1) -> None:
         """Count one of `COUNTS`."""
         with self._lock:

@@ -14,7 +14,7 @@ from rclpy.node import Node
 
 from trt_perception.ros.component import FAILED, RUNNING, Component
 from trt_perception.ros.components import ComponentError, Wanted, wanted_from
-from trt_perception.ros.diagnostics import ERROR, OK, DiagnosticPublisher, Verdict
+from trt_perception.ros.diagnostics import ERROR, OK, Diagnostics, Verdict
 
 REPORT_PERIOD = 1.0
 #: Seconds that a component gets to end before its unloading is said to have failed.
@@ -48,7 +48,7 @@ class ContainerNode(Node):
         self._components: dict[int, Component] = {}
         self._not_loaded: dict[str, str] = {}
         self.closing = False
-        self._diagnostics = DiagnosticPublisher(self, 'components')
+        self._diagnostics = Diagnostics(self)
         group = ReentrantCallbackGroup()
         for kind, name, answer in (
             (LoadNode, 'load_node', self._on_load),
@@ -180,4 +180,4 @@ class ContainerNode(Node):
             bad += [f'{name}: {problem}' for name, problem in self._not_loaded.items()]
             well = Verdict(OK, f'{len(values)} components')
             verdict = Verdict(ERROR, '; '.join(bad)) if bad else well
-            self._diagnostics.publish(verdict, '', values)
+            self._diagnostics.publish('components', verdict, '', values)

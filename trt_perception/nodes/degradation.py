@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -13,12 +13,12 @@ from rclpy.node import Node
 
 from trt_perception.health.board import Reading
 from trt_perception.health.policy import Heat, Measures, Policy, Settings, State
+from trt_perception.nodes.board import BoardMonitor
 from trt_perception.nodes.detection import Detection
 from trt_perception.ros.detector_parameters import camera_values
-from trt_perception.ros.diagnostics import ERROR, OK, WARN, DiagnosticPublisher, Verdict, status_msg
+from trt_perception.ros.diagnostics import ERROR, OK, WARN, Diagnostics, Verdict
 from trt_perception.ros.label_info import LATCHED
 from trt_perception.ros.policy_parameters import LEVELS
-from trt_perception.runtime.machine import board_model
 
 #: Seconds after which a reading tells nothing any more: the sensors' thread hangs.
 READING_HOLDS = 5.0
@@ -28,26 +28,16 @@ _VERDICTS = {Heat.NOMINAL: OK, Heat.WARM: WARN, Heat.HOT: WARN, Heat.CRITICAL: E
 class Degradation:
     """Follows the board with a `Policy`, does in a `Detection` what it asks for, and says so."""
 
-    def __init__(self, node: Node, latest: Callable[[], Reading | None]) -> None:
-        """Advertise.
-
-        Args:
-            latest: gives the last reading of the board, None before the first; does not wait.
-        """
+    def __init__(self, node: Node, diagnostics: Diagnostics, board: BoardMonitor) -> None:
+        """Advertise."""
         self._node = node
-        self._latest = latest
-        self._board = board_model()
+        self._board = board
         self._reading: Reading | None = None
         self._policy: Policy | None = None
-        self._diagnostics = DiagnosticPublisher(node, 'policy')
+        self._diagnostics = diagnostics
         self._health = node.create_publisher(DiagnosticStatus, '~/health', LATCHED)
         self._level = Heat.NOMINAL  # that was told last, and what was done in it
         self._told: object = None
-
-    @property
-    def level(self) -> bytes | None:
-        """Of the status that was told last; None before the first."""
-        return self._diagnostics.level
 
     @property
     def state(self) -> State | None:
@@ -72,12 +62,12 @@ class Degradation:
         done = _done(measures, model, lack)
         verdict = _judge(state, done)
         told = _values(state, measures, model, lack)
-        self._diagnostics.publish(verdict, self._board, told)
+        status = self._diagnostics.publish('policy', verdict, self._board.model, told)
         news = (state is None, level, state is not None and state.blind, done)
         if news != self._told:
             if detection is not None:
                 self._log(level, verdict)
-            self._health.publish(status_msg(self._diagnostics.name, verdict, self._board, told))
+            self._health.publish(status)
             self._told = news
 
     @staticmethod
@@ -98,19 +88,19 @@ class Degradation:
         self._level = level
 
     def _decide(self, values: Mapping[str, Any]) -> State | None:
-        """The policy's state; None where it is off."""
-        if not values['policy.enabled']:
-            self._policy = None
+        """The policy's state; None where it is off, as where nobody reads the sensors."""
+        if not (values['policy.enabled'] and self._board.watches):
+            self._policy = self._reading = None
             return None
         settings = settings_of(values)
         if self._policy is None:
             self._policy = Policy(settings)
         self._policy.settings = settings
         # The sensors begin anew when the detector is configured: that is not worth a word.
-        reading, now = self._latest() or self._reading, monotonic()
+        reading, now = self._board.latest() or self._reading, monotonic()
         self._reading = reading
         if reading is None or now - reading.at > READING_HOLDS:
-            return self._policy.update(now, None)
+            return self._policy.update(now, None, None)
         return self._policy.update(reading.at, reading.margin_c, reading.throttled)
 
 

@@ -3,30 +3,25 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import rclpy.lifecycle
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType, JumpThreshold, ROSClock
+from rclpy.clock import JumpThreshold, ROSClock
 from rclpy.duration import Duration
-from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from vision_msgs.msg import LabelInfo, VisionInfo
 
 from trt_perception.core import PerceptionError
-from trt_perception.core.errors import one_line
 from trt_perception.health.prometheus import Family, MetricsServer
 from trt_perception.nodes import metrics
 from trt_perception.nodes.board import BoardMonitor
 from trt_perception.nodes.degradation import Degradation, settings_of
 from trt_perception.nodes.detection import Detection, selections
+from trt_perception.nodes.managed import ManagedNode
 from trt_perception.nodes.monitor import StreamMonitor
 from trt_perception.ros import parameters
-from trt_perception.ros.bond import Bond, check_installed
 from trt_perception.ros.detector_parameters import (
     DETECTOR,
     OF_A_CAMERA,
@@ -35,41 +30,23 @@ from trt_perception.ros.detector_parameters import (
     devices_of,
     gpus_of,
 )
-from trt_perception.ros.diagnostics import ERROR, OK, STALE, WARN, DiagnosticPublisher, Verdict
-from trt_perception.ros.intra_process import bus_of
+from trt_perception.ros.diagnostics import OK, STALE, WARN, Diagnostics, Verdict
 from trt_perception.ros.label_info import LATCHED, label_info, vision_info
 from trt_perception.ros.parameters import ParameterError
+from trt_perception.runtime.machine import board_model
 
 REPORT_PERIOD = 1.0
 #: A simulation that began anew or a recording played once more; /clock may tick slowly.
 CLOCK_JUMP = JumpThreshold(min_forward=Duration(seconds=5), min_backward=Duration(nanoseconds=-1))
 
-_Transition = Callable[['DetectorNode', LifecycleState], TransitionCallbackReturn]
 
-
-def _told(transition: _Transition) -> _Transition:
-    """Say what goes wrong in a transition: rclpy takes every exception for an error, unread."""
-
-    @functools.wraps(transition)
-    def told(node: DetectorNode, state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            return transition(node, state)
-        except Exception as error:
-            node.fail(f'{transition.__name__} failed: {type(error).__name__}: {one_line(error)}')
-            return TransitionCallbackReturn.ERROR
-
-    return told
-
-
-class DetectorNode(rclpy.lifecycle.LifecycleNode):
+class DetectorNode(ManagedNode):
     """Detects objects in the images of one camera, or of several that share the model.
 
     Configuring loads the model, activating subscribes. Inference runs on threads of its own on the
     latest images, and an engine is built on another, so that services, parameters and diagnostics
     answer at any time.
     """
-
-    _built = False  # rclpy destroys nodes whose constructor has failed, too
 
     def __init__(self, **kwargs: Any) -> None:
         """Declare parameters, and start up from the executor if ``autostart`` is set.
@@ -80,135 +57,44 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         Raises:
             ParameterError: a parameter's first value cannot be used.
         """
-        super().__init__('detector', **kwargs)
-        parameters.declare(self, DETECTOR, more=True)
+        super().__init__('detector', DETECTOR, more=True, **kwargs)
         self._monitors: dict[str, StreamMonitor] = {}  # of each camera, by name; '' of the only one
-        self._diagnostics: dict[str, DiagnosticPublisher] = {}
-        self._table: list[parameters.Parameter] = []
+        self._diagnostics = Diagnostics(self)
         self._declare_cameras()
         parameters.tell_unknown(self, self._table)
         values = parameters.values(self, self._table)
         selections(values, self._monitors, None)
         devices_of(values)
         settings_of(values)
-        if values['bond']:
-            check_installed()
-        self.add_on_set_parameters_callback(self._on_set_parameters)
-        bus_of(self)  # whether it has one is decided here; what uses it is made later
         self._threshold = 0.0  # that was last published
-        self._state = 'unconfigured'  # rclpy of Humble does not tell its own
         self._levels: dict[str, bytes] = {}  # of the last verdicts
-        self._problem = ''  # why it is not configured
         self._detection: Detection | None = None
-        self._bond: Bond | None = None
         self._metrics: MetricsServer | None = None
         self._ending: list[Detection] = []  # with an inference or a build that comes to its end
         self._times_configured = 0
         self._label_info = self.create_publisher(LabelInfo, 'label_info', LATCHED)
         self._vision_info = self.create_publisher(VisionInfo, 'vision_info', LATCHED)
-        # Real time: a paused simulation must not stop the diagnostics.
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(REPORT_PERIOD, self._report, clock=self._steady)
-        if values['autostart']:
-            self._start_timer = self.create_timer(0.0, self._autostart, clock=self._steady)
         self._jumps = self.get_clock().create_jump_callback(
             CLOCK_JUMP, post_callback=lambda jump: self._on_clock_jump()
         )
-        self._board = BoardMonitor(self)
-        self._degradation = Degradation(self, self._board.latest)
+        self._board_model = board_model()
+        self._devices: dict[str, Any] = {}  # that were told of, by task
+        self._board = BoardMonitor(self, self._diagnostics)
+        self._degradation = Degradation(self, self._diagnostics, self._board)
         self._board.watch(gpus_of(values) if values['board'] else None)
-        self._built = True
+        self._begin(REPORT_PERIOD)
 
-    @_told
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the model; does not wait for an engine that has to be built."""
-        begun = perf_counter()
-        try:
-            self._load()
-        except PerceptionError as error:
-            self._unload()
-            self.fail(f'not configured: {error}')
-            return TransitionCallbackReturn.FAILURE
-        seconds = perf_counter() - begun
-        assert self._detection is not None
-        spec = self._detection.spec
-        self.get_logger().info(
-            f'model {self._detection.model}: {spec.layout} of {spec.num_classes or "unknown"}'
-            f' classes, input {spec.width}x{spec.height}; runs on {self._detection.replicas};'
-            f' loaded in {seconds:.1f} s'
-        )
-        self._problem = ''
-        self._state = 'inactive'
-        return TransitionCallbackReturn.SUCCESS
-
-    @_told
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe to the cameras."""
-        assert self._detection is not None
-        self._detection.start()
-        self._break_bond()
-        if self.get_parameter('bond').value:
-            self._bond = Bond(self)
-        self._state = 'active'
-        return TransitionCallbackReturn.SUCCESS
-
-    @_told
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Take no more images; nothing is published once this returns."""
-        assert self._detection is not None
-        self._detection.pause()
-        if self._bond is not None:
-            self._bond.break_off()
-        self._state = 'inactive'
-        self._report()
-        return TransitionCallbackReturn.SUCCESS
-
-    @_told
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the model."""
-        self._unload()
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the model, from any state."""
-        self._unload()
-        self._state = 'finalized'
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free what there is; the node can be configured again."""
-        self._unload()
-        return TransitionCallbackReturn.SUCCESS
-
-    def fail(self, problem: str) -> None:
-        """Say why the node is not configured, in the log now and on diagnostics until it is."""
-        self._problem = problem
-        self.get_logger().error(problem)
-
-    def destroy_node(self) -> None:
-        """Free all, after an inference under way; the last word goes to diagnostics."""
-        if self._built:
-            self._jumps.unregister()
-            self._unload()
-            for detection in self._ending:
-                detection.join()
-            self._report()
-            self._board.close()
-            # rclpy leaves it to the garbage collector, and with it the node below, whose late end
-            # would take /rosout away from the next node of this name.
-            self._state_machine.destroy_when_not_in_use()
-        super().destroy_node()
+    def _end(self) -> None:
+        """Wait for an inference under way."""
+        self._jumps.unregister()
+        for detection in self._ending:
+            detection.join()
+        super()._end()
+        self._board.close()
 
     def _on_clock_jump(self) -> None:
         for monitor in self._monitors.values():
             monitor.clock_jumped()
-
-    def _autostart(self) -> None:
-        self._start_timer.cancel()
-        if self._state == 'unconfigured' and not self._problem:  # else somebody has tried before
-            self.trigger_configure()
-        if self._state == 'inactive':
-            self.trigger_activate()
 
     def _declare_cameras(self) -> None:
         """Declare the parameters of the cameras that are named now, and no others any more."""
@@ -228,11 +114,12 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             or StreamMonitor(logger.get_child(camera) if camera else logger, clock)
             for camera in cameras or ['']
         }
-        for task in ('inference', *cameras):
-            if task not in self._diagnostics:
-                self._diagnostics[task] = DiagnosticPublisher(self, task)
+        for camera in kept.keys() - self._monitors.keys():
+            self._diagnostics.forget(camera)
 
     def _load(self) -> None:
+        """Load the model; does not wait for an engine that has to be built."""
+        begun = perf_counter()
         self._declare_cameras()
         values = parameters.values(self, self._table)
         if values['metrics_port']:
@@ -251,14 +138,22 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         self._detection.run(self._publish_labels)
         if self._detection.replicas.info is None:
             self._publish_labels()
+        spec = self._detection.spec
+        self.get_logger().info(
+            f'model {self._detection.model}: {spec.layout} of {spec.num_classes or "unknown"}'
+            f' classes, input {spec.width}x{spec.height}; runs on {self._detection.replicas};'
+            f' loaded in {perf_counter() - begun:.1f} s'
+        )
 
-    def _break_bond(self) -> None:
-        if self._bond is not None:
-            self._bond.close()
-            self._bond = None
+    def _start(self) -> None:
+        assert self._detection is not None
+        self._detection.start()
+
+    def _stop(self) -> None:
+        assert self._detection is not None
+        self._detection.pause()
 
     def _unload(self) -> None:
-        self._break_bond()
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
@@ -266,7 +161,6 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
             self._detection.close()
             self._ending = [d for d in (*self._ending, self._detection) if d.busy]
             self._detection = None
-        self._state = 'unconfigured'
 
     def _publish_labels(self) -> None:
         detection = self._detection
@@ -309,37 +203,38 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
     def _report(self) -> None:
         detection = self._detection
         values: dict[str, object] = {'state': self._state}
-        verdict = Verdict(OK, self._state)
-        if self._problem:
-            verdict = Verdict(ERROR, self._problem)
-        elif detection is None:
-            verdict = Verdict(WARN, self._state)
+        verdict = self._standing()
         verdicts = {camera: self._judge(camera, verdict) for camera in self._monitors}
-        device = ''
+        devices = {}
         if detection is not None:
             if '' in verdicts:
                 verdict = verdicts['']
             verdict = detection.judge(verdict)
-            info = detection.replicas.info
-            device = info.device if info else ''
             values |= detection.values()
+            devices = {f'device {d}': told for d, told in detection.replicas.devices().items()}
         for camera, monitor in self._monitors.items():
             of_camera = self._of_camera(camera) | monitor.values()
             if camera:
                 self._log(camera, verdicts[camera])
                 topic = self.resolve_topic_name(f'{camera}/image')
-                self._diagnostics[camera].publish(verdicts[camera], topic, of_camera)
+                self._diagnostics.publish(camera, verdicts[camera], topic, of_camera)
             else:
                 values |= of_camera
         self._board.report(sum(monitor.frames for monitor in self._monitors.values()))
         self._log('inference', verdict)
-        self._diagnostics['inference'].publish(verdict, device, values)
+        self._diagnostics.publish('inference', verdict, self._board_model, values)
+        for task in self._devices.keys() - devices.keys():
+            self._diagnostics.forget(task)
+        for task, (of_device, about) in devices.items():
+            self._diagnostics.publish(task, of_device, task.partition(' ')[2], about)
+        self._devices = devices
         self._degradation.step(detection, parameters.values(self, self._table))
 
     def _judge(self, camera: str, usual: Verdict) -> Verdict:
         if self._detection is None or self._state != 'active':
             return usual
-        return self._monitors[camera].judge(self._detection.streams[camera].images.problem())
+        stream = self._detection.streams[camera]
+        return self._monitors[camera].judge(stream.images.problem(), stream.share)
 
     def _of_camera(self, camera: str) -> dict[str, object]:
         if self._detection is None:
@@ -351,12 +246,10 @@ class DetectorNode(rclpy.lifecycle.LifecycleNode):
         """All figures for Prometheus; called on its server's thread."""
         name, detection = self.get_fully_qualified_name(), self._detection
         info = None if detection is None else detection.replicas.info
-        levels = {task: told.level for task, told in self._diagnostics.items()}
-        levels |= {'board': self._board.level, 'policy': self._degradation.level}
         streams = {} if detection is None else detection.streams
         return [
             *metrics.of_node(name, self._state, info),
-            *metrics.of_status(name, levels),
+            *metrics.of_status(name, self._diagnostics.levels),
             *metrics.of_cameras(name, self._monitors),
             *metrics.of_board(name, self._board.latest()),
             *metrics.of_policy(

@@ -36,16 +36,15 @@ def of_node(node: str, state: str, info: EngineInfo | None) -> list[Family]:
     return [told, active]
 
 
-def of_status(node: str, levels: Mapping[str, bytes | None]) -> list[Family]:
+def of_status(node: str, levels: Mapping[str, bytes]) -> list[Family]:
     """What diagnostics say.
 
     Args:
         levels: that was last told, by task.
     """
     status = _gauge('status', 'Level on /diagnostics: 0 OK, 1 WARN, 2 ERROR, 3 STALE.')
-    for task, level in levels.items():
-        if level is not None:
-            status.add(level[0], node=node, task=task)
+    for task, level in dict(levels).items():  # told on another thread
+        status.add(level[0], node=node, task=task)
     return [status]
 
 

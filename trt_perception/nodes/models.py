@@ -200,6 +200,10 @@ class Models:
         """The usual verdict, unless a device does not run what was asked for."""
         return self._running.replicas.judge(usual)
 
+    def devices(self) -> dict[str, tuple[Verdict, dict[str, object]]]:
+        """How it is with each device, for the model that runs, and what is beside that."""
+        return self._running.replicas.devices()
+
     def values(self) -> dict[str, object]:
         """What runs and why, for diagnostics."""
         return {'model': str(self.path), **self._running.replicas.values()}

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from time import perf_counter, perf_counter_ns
+from time import perf_counter, perf_counter_ns, time_ns
 
 from rclpy.clock import ROSClock
 from rclpy.impl.rcutils_logger import RcutilsLogger
@@ -104,7 +104,8 @@ class StreamMonitor:
         budget = self.budget.latency_ms * 1e6
         if budget and latency > budget:
             self._counts.add('late')
-        self._counts.add(FrameCounts.OVER_LIMIT, over_limit)
+        if over_limit:
+            self._counts.add(FrameCounts.OVER_LIMIT, over_limit)
         self._counts.add('published')  # last: who sees the count finds the times
 
     @property
@@ -123,11 +124,12 @@ class StreamMonitor:
             self._counts.add('failed')
         self._errors.error(kind, self._last_error)
 
-    def judge(self, problem: str) -> Verdict:
+    def judge(self, problem: str, share: float = 1.0) -> Verdict:
         """How it went since the last time; to be called once a second.
 
         Args:
             problem: why no image can arrive; '' if nothing is in the way.
+            share: of the images that the policy lets through, 0 to 1.
         """
         now, counts = perf_counter(), self._counts.snapshot()
         new = {key: counts[key] - self._judged.get(key, 0) for key in counts}
@@ -141,14 +143,15 @@ class StreamMonitor:
         self._had_images |= came
         self._timing.turn()
         self._tell_obstacle()
+        silence = list(self._silence(now))
         verdicts = [
             *self._mishaps(new),
-            *self._silence(now),
+            *silence,
             *self._oddities(new),
-            self._judge_times(now, came),
+            self._judge_times(now, came, share),
         ]
         if problem:
-            return Verdict(WARN, problem)
+            verdicts = [Verdict(max([WARN, *(v.level for v in silence)]), problem), *silence]
         amiss = sorted((v for v in verdicts if v.level != OK), key=lambda v: v.level, reverse=True)
         if amiss:  # the worst first: one does not hide another
             return Verdict(amiss[0].level, '; '.join(verdict.message for verdict in amiss))
@@ -202,8 +205,10 @@ class StreamMonitor:
         if new['received'] and self.frozen.problem:
             yield Verdict(WARN, self.frozen.problem)
 
-    def _judge_times(self, now: float, news: bool) -> Verdict:
-        level, message = self._punctuality.judge(now, self._timing, self.budget, news=news)
+    def _judge_times(self, now: float, news: bool, share: float) -> Verdict:
+        level, message = self._punctuality.judge(
+            now, self._timing, self.budget, news=news, share=share
+        )
         message += self._by_stamps()
         if level == Level.ERROR and self._level != Level.ERROR:
             self._logger.error(message)
@@ -221,5 +226,7 @@ class StreamMonitor:
             self._logger.info(f'latency_budget_ms holds from when an image comes: {obstacle}')
 
     def _moment(self, frame: Frame) -> Moment:
-        now, stamp = self._clock.now().nanoseconds, frame.stamp.nanoseconds
-        return Moment(perf_counter_ns(), stamp, now - stamp, self._clock.ros_time_is_active)
+        simulated, stamp = self._clock.ros_time_is_active, frame.stamp.nanoseconds
+        # Else it is the system's, which costs less to ask.
+        now = self._clock.now().nanoseconds if simulated else time_ns()
+        return Moment(perf_counter_ns(), stamp, now - stamp, simulated)

@@ -6,14 +6,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
 
 from trt_perception.core import Frame, FrameError, Sighting
 from trt_perception.core.errors import one_line
+from trt_perception.nodes.managed import ManagedNode
 from trt_perception.replay.pairing import Found, Pair, Pairing
 from trt_perception.ros import parameters
 from trt_perception.ros.detections_input import DetectionsInput
@@ -21,7 +20,7 @@ from trt_perception.ros.diagnostics import (
     ERROR,
     OK,
     WARN,
-    DiagnosticPublisher,
+    Diagnostics,
     ThrottledErrors,
     Verdict,
 )
@@ -33,12 +32,25 @@ from trt_perception.runtime.frame_bus import Mailbox
 from trt_perception.runtime.host.color import to_bgr
 from trt_perception.runtime.host.overlay import draw_boxes
 
+if TYPE_CHECKING:
+    from rclpy.subscription import Subscription
+
 REPORT_PERIOD = 1.0
 #: Bytes of images that may wait for their detections: 20 of 1920x1080, which is 0.7 s of a camera.
 WAITING = 128 << 20
 
 
-class OverlayNode(Node):
+class _Wiring(NamedTuple):
+    """What an active overlay listens to, sends with, and draws on."""
+
+    images: ImageInput
+    detections: DetectionsInput
+    health: Subscription[DiagnosticStatus]
+    output: ImageOutput
+    thread: threading.Thread
+
+
+class OverlayNode(ManagedNode):
     """Draws detections onto their images and sends these as bgr8, while somebody looks.
 
     A thread draws, the latest pair only. Images and detections come from this process or from
@@ -46,10 +58,8 @@ class OverlayNode(Node):
     on ``detector/health``, says that nothing is to be drawn.
     """
 
-    _built = False  # rclpy destroys nodes whose constructor has failed, too
-
     def __init__(self, **kwargs: Any) -> None:
-        """Subscribe and advertise.
+        """Declare parameters, and start up from the executor if ``autostart`` is set.
 
         Args:
             kwargs: those of ``rclpy.node.Node``.
@@ -57,9 +67,7 @@ class OverlayNode(Node):
         Raises:
             ParameterError: a parameter's value cannot be used.
         """
-        super().__init__('overlay', **kwargs)
-        parameters.declare(self, OVERLAY, fixed=True)
-        values = parameters.values(self, OVERLAY)
+        super().__init__('overlay', OVERLAY, **kwargs)
         self._lock = threading.Lock()  # of the pairing and the counts
         self._pairing = Pairing(WAITING)
         self._counts: Counter[str] = Counter()
@@ -67,38 +75,58 @@ class OverlayNode(Node):
         self._judged_at = perf_counter()
         self._last_error = ''
         self._errors = ThrottledErrors(self.get_logger())
-        self._pairs: Mailbox[Pair] = Mailbox()
-        self._output = ImageOutput(self, 'annotated', depth=1)
-        self._images = ImageInput(
-            self,
-            self._on_image,
-            self._on_unusable,
-            self._on_lost,
-            transport=values['image_transport'],
-            reliability=values['image_reliability'],
-            depth=values['image_depth'],
-        )
-        self._detections = DetectionsInput(self, self._on_sighting)
         self._paused = False
-        self.create_subscription(DiagnosticStatus, 'detector/health', self._on_health, LATCHED)
-        self._diagnostics = DiagnosticPublisher(self, 'overlay')
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(REPORT_PERIOD, self._report, clock=steady)
-        self._thread = threading.Thread(target=self._run, name='overlay')
-        self._thread.start()
-        self._images.start()
-        self._detections.start()
-        self._built = True
+        self._values: dict[str, Any] = {}
+        self._pairs: Mailbox[Pair] = Mailbox()
+        self._wiring: _Wiring | None = None
+        self._diagnostics = Diagnostics(self)
+        self._begin(REPORT_PERIOD)
 
-    def destroy_node(self) -> None:
-        """Stop, after the picture that is being drawn."""
-        if self._built:
-            self._images.close()
-            self._detections.close()
-            self._pairs.close()
-            self._thread.join()
-            self._output.close()
-        super().destroy_node()
+    def _load(self) -> None:
+        self._values = parameters.values(self, self._table)
+
+    def _start(self) -> None:
+        """Subscribe and advertise."""
+        values = self._values
+        self._paused = False
+        self._pairs = Mailbox()
+        output = ImageOutput(self, 'annotated', depth=1)
+        self._wiring = wiring = _Wiring(
+            ImageInput(
+                self,
+                self._on_image,
+                self._on_unusable,
+                self._on_lost,
+                transport=values['image_transport'],
+                reliability=values['image_reliability'],
+                depth=values['image_depth'],
+            ),
+            DetectionsInput(self, self._on_sighting),
+            self.create_subscription(DiagnosticStatus, 'detector/health', self._on_health, LATCHED),
+            output,
+            threading.Thread(target=self._run, args=(self._pairs, output), name='overlay'),
+        )
+        wiring.thread.start()
+        wiring.images.start()
+        wiring.detections.start()
+
+    def _stop(self) -> None:
+        """Unsubscribe, after the picture that is being drawn."""
+        wiring, self._wiring = self._wiring, None
+        if wiring is None:
+            return
+        wiring.images.close()
+        wiring.detections.close()
+        self.destroy_subscription(wiring.health)
+        overtaken = self._pairs.close()
+        wiring.thread.join()
+        wiring.output.close()
+        with self._lock:
+            self._pairing.close()
+            self._counts['dropped'] += overtaken is not None
+
+    def _unload(self) -> None:
+        self._stop()
 
     def _on_image(self, frame: Frame) -> None:
         with self._lock:
@@ -127,12 +155,12 @@ class OverlayNode(Node):
         if pair is not None and self._pairs.put(pair) is not None:
             self._counts['dropped'] += 1
 
-    def _run(self) -> None:
+    def _run(self, pairs: Mailbox[Pair], output: ImageOutput) -> None:
         # A frame is kept no longer than it takes to draw it, not until the next one comes.
-        while self._draw(self._pairs.get()):
+        while self._draw(pairs.get(), output):
             pass
 
-    def _draw(self, pair: Pair | None) -> bool:
+    def _draw(self, pair: Pair | None, output: ImageOutput) -> bool:
         """Draw what the mailbox gave; False once it is closed."""
         if pair is None:
             return False
@@ -140,8 +168,8 @@ class OverlayNode(Node):
         try:
             if self._paused:
                 fate = 'paused'
-            elif self._output.subscribers:
-                self._send(*pair)
+            elif output.subscribers:
+                output.send(_picture(*pair))
                 fate = 'published'
         except FrameError as error:
             self._fail('rejected', error.kind, f'image not used: {error}')
@@ -153,11 +181,6 @@ class OverlayNode(Node):
                 self._counts[fate] += 1
         return True
 
-    def _send(self, frame: Frame, found: Found) -> None:
-        picture = to_bgr(frame)
-        draw_boxes(picture, found.boxes, found.scores, found.names)
-        self._output.send(Frame.from_array(picture, stamp=frame.stamp, frame_id=frame.frame_id))
-
     def _fail(self, fate: str, kind: str, text: str) -> None:
         with self._lock:
             self._counts[fate] += 1
@@ -165,6 +188,7 @@ class OverlayNode(Node):
         self._errors.error(kind, text)
 
     def _report(self) -> None:
+        wiring = self._wiring
         with self._lock:
             counts = self._counts.copy()
             unpaired, orphans = self._pairing.unpaired, self._pairing.orphans
@@ -172,8 +196,10 @@ class OverlayNode(Node):
         now = perf_counter()
         new, seconds = counts - self._judged, now - self._judged_at
         self._judged, self._judged_at = counts, now
-        problem = self._images.problem() or self._detections.problem()
-        if problem:
+        problem = wiring and (wiring.images.problem() or wiring.detections.problem())
+        if wiring is None:
+            verdict = self._standing()
+        elif problem:
             verdict = Verdict(WARN, problem)
         elif new['rejected'] or new['failed']:
             verdict = Verdict(WARN if new['published'] else ERROR, error)
@@ -182,13 +208,21 @@ class OverlayNode(Node):
         # Each image received is rejected or one of what follows, is unpaired, or waits.
         fates = ('rejected', 'failed', 'dropped', 'paused', 'unseen', 'published')
         self._diagnostics.publish(
+            'overlay',
             verdict,
             self.resolve_topic_name('image'),
             {
-                'images': self._images.source or 'none',
-                'subscribers': self._output.subscribers,
+                'state': self._state,
+                'images': (wiring and wiring.images.source) or 'none',
+                'subscribers': wiring.output.subscribers if wiring else 0,
                 **{name: counts[name] for name in ('received', 'answered', 'lost', *fates)},
                 'unpaired': unpaired,
                 'detections without image': orphans,
             },
         )
+
+
+def _picture(frame: Frame, found: Found) -> Frame:
+    picture = to_bgr(frame)
+    draw_boxes(picture, found.boxes, found.scores, found.names)
+    return Frame.from_array(picture, stamp=frame.stamp, frame_id=frame.frame_id)

@@ -13,7 +13,7 @@ from trt_perception.build.engine.serving import Wish, choose
 from trt_perception.core import ModelSpec, PerceptionError
 from trt_perception.core.files import Watched
 from trt_perception.nodes.backend import Backend
-from trt_perception.ros.diagnostics import WARN, Verdict
+from trt_perception.ros.diagnostics import ERROR, WARN, Verdict
 from trt_perception.runtime.engine import EngineInfo
 from trt_perception.runtime.pipeline import AnyPipeline
 
@@ -132,6 +132,13 @@ class Replicas:
         # As long as one runs, the others are missed and no more.
         level = min(verdict.level, WARN) if self.info is not None else verdict.level
         return Verdict(max(level, usual.level), f'device {device}: {verdict.message}')
+
+    def devices(self) -> dict[str, tuple[Verdict, dict[str, object]]]:
+        """How it is with each device that was asked for, and what is beside that."""
+        told: dict[str, tuple[Verdict, dict[str, object]]] = {
+            device: (backend.verdict, backend.values()) for device, backend in self.backends.items()
+        }
+        return told | {device: (Verdict(ERROR, why), {}) for device, why in self.absent.items()}
 
     def values(self) -> dict[str, object]:
         """What runs and why, and how far a build is, for diagnostics; by device if several."""

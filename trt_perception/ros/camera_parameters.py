@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trt_perception.ros.lifecycle_parameters import LIFECYCLE
 from trt_perception.ros.parameters import MAX_IMAGE_PIXELS, Parameter
 from trt_perception.runtime.capture import Wish
 from trt_perception.runtime.capture.formats import FORMATS
@@ -14,7 +15,8 @@ CAMERA = (
     Parameter('source', '', 'What to take images from: /dev/video0, an rtsp:// or http:// address,'
               ' a video file, a folder of jpg and png pictures, or pattern, a test pattern.'),
     Parameter('pipeline', '', 'A pipeline of GStreamer instead of a source. It ends in an appsink,'
-              ' or one is added, after videoconvert where pixels are wanted.'),
+              ' or one is added, after videoconvert where pixels are wanted. Fixed once the node'
+              ' has started, for a pipeline can write files.', fixed=True),
     Parameter('frame_id', 'camera', 'frame_id of the images: the optical frame of the camera.'),
     Parameter('camera_info_url', '', 'Calibration, as camera_calibration writes it: a path, or'
               ' package://package/path. Empty: camera_info says not calibrated.'),
@@ -46,6 +48,7 @@ CAMERA = (
               ' delay.', 1, 64),
     Parameter('reliability', 'reliable', 'Reliability offered to subscribers.',
               choices=('reliable', 'best_effort')),
+    *LIFECYCLE,
 )  # fmt: skip
 
 

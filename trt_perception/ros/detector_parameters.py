@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from trt_perception.core import ModelSpec, Region, Selection
+from trt_perception.ros.lifecycle_parameters import LIFECYCLE
 from trt_perception.ros.parameters import MAX_IMAGE_PIXELS, Parameter, ParameterError
 from trt_perception.ros.policy_parameters import POLICY
 from trt_perception.runtime.engine import BACKENDS
@@ -60,10 +61,7 @@ DETECTOR = (
     Parameter('image_depth', 5, 'Images that the middleware may hold back. Only the latest is ever'
               ' looked at; more let drops be counted instead of lost.', 1, 1000),
     MAX_IMAGE_PIXELS,
-    Parameter('autostart', True, 'Configure and activate at start. Turn off where a lifecycle'
-              ' manager does it.'),
-    Parameter('bond', False, "Keep a bond with Nav2's lifecycle manager while active, by which it"
-              ' notices that the node has died. Needed where its bond_timeout is not 0.'),
+    *LIFECYCLE,
     Parameter('metrics_port', 0, 'Port on which Prometheus finds the figures of diagnostics, under'
               ' /metrics (docs/health_metrics.md); each detector of a machine needs its own. 0:'
               ' none, and no port is opened.', 0, 65535),

@@ -24,49 +24,50 @@ class Verdict(NamedTuple):
     message: str
 
 
-def status_msg(
-    name: str, verdict: Verdict, hardware_id: str, values: Mapping[str, object]
-) -> DiagnosticStatus:
-    """A verdict and what is beside it, as a message."""
-    return DiagnosticStatus(
-        level=verdict.level,
-        name=name,
-        message=verdict.message,
-        hardware_id=hardware_id,
-        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
-    )
+class Diagnostics:
+    """What a node says of its tasks on ``/diagnostics``.
 
-
-class DiagnosticPublisher:
-    """Publishes one status of a node on ``/diagnostics``.
+    A status is named ``<node>: <task>``, as diagnostic_updater does, with the namespace, so that
+    those of two nodes are told apart.
 
     Attributes:
-        name: of the status.
-        level: that was last told; None before the first.
+        levels: that were told last, by task.
     """
 
-    def __init__(self, node: Node, task: str) -> None:
-        """Advertise.
-
-        Args:
-            task: the status is named ``<node>: <task>``, as diagnostic_updater does, with the
-                namespace, so that two cameras' are told apart.
-        """
-        self.level: bytes | None = None
+    def __init__(self, node: Node) -> None:
+        """Advertise."""
+        self.levels: dict[str, bytes] = {}
         self._node = node
-        self.name = f'{node.get_fully_qualified_name().lstrip("/")}: {task}'
-        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        # They come at once, a status for each camera among them.
+        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 100)
 
-    def publish(self, verdict: Verdict, hardware_id: str, values: Mapping[str, object]) -> None:
+    def publish(
+        self, task: str, verdict: Verdict, hardware_id: str, values: Mapping[str, object]
+    ) -> DiagnosticStatus:
         """Say how it goes.
 
         Args:
             hardware_id: what it is about, always the same: a device, a source, a camera's topic.
+
+        Returns:
+            What was said.
         """
-        self.level = verdict.level
-        message = DiagnosticArray(status=[status_msg(self.name, verdict, hardware_id, values)])
+        status = DiagnosticStatus(
+            level=verdict.level,
+            name=f'{self._node.get_fully_qualified_name().lstrip("/")}: {task}',
+            message=verdict.message,
+            hardware_id=hardware_id,
+            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+        )
+        message = DiagnosticArray(status=[status])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
+        self.levels[task] = verdict.level
+        return status
+
+    def forget(self, task: str) -> None:
+        """It is told of no more."""
+        self.levels.pop(task, None)
 
 
 class ThrottledErrors:

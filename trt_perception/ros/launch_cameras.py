@@ -21,6 +21,7 @@ from trt_perception.ros.launch_arguments import (
     parameter_values,
     process,
 )
+from trt_perception.ros.lifecycle_parameters import LIFECYCLE
 from trt_perception.ros.parameters import ParameterError, did_you_mean
 from trt_perception.runtime.capture.base import without_passwords
 from trt_perception.runtime.yaml_file import YamlError, read_yaml
@@ -28,6 +29,8 @@ from trt_perception.runtime.yaml_file import YamlError, read_yaml
 #: Parameters that are each camera's own.
 OWN = ('source', 'pipeline', 'frame_id', 'camera_info_url')
 _COMMON = tuple(p for p in CAMERA if p.name not in OWN)
+#: Of those that are given to all, what the detector has too.
+_OF_THE_DETECTOR = {p.name for p in (*LIFECYCLE, SIM_TIME)}
 _CURE = 'write front=/dev/video0,left=rtsp://10.0.0.5/1, or give a YAML file'
 
 
@@ -45,7 +48,10 @@ class Components(NamedTuple):
 
 
 def cameras_arguments() -> list[Argument]:
-    """Arguments of ``cameras.launch.py``; a camera's parameter is given to all cameras."""
+    """Arguments of ``cameras.launch.py``; a camera's parameter is given to all cameras.
+
+    Who manages their lifecycle manages the detector's.
+    """
     return [
         Argument(
             'cameras', '', 'Cameras by name, each with its source: front=/dev/video0,'
@@ -89,7 +95,7 @@ def cameras_components(given: Mapping[str, str]) -> Components:
     ]
     if given['model']:
         detector = {'model': given['model'], 'cameras': cameras_of({'cameras': list(cameras)})}
-        detector |= {k: v for k, v in common.items() if k == SIM_TIME.name}
+        detector |= {k: v for k, v in common.items() if k in _OF_THE_DETECTOR}
         nodes.append(
             {
                 'plugin': 'trt_perception::DetectorNode',

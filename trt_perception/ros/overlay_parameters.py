@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from trt_perception.ros.lifecycle_parameters import LIFECYCLE
 from trt_perception.ros.parameters import Parameter
 
 OVERLAY = (
@@ -11,4 +12,5 @@ OVERLAY = (
     Parameter('image_reliability', 'auto', 'Reliability asked of the camera; auto matches it.',
               choices=('auto', 'reliable', 'best_effort')),
     Parameter('image_depth', 10, 'Images that the middleware may hold back.', 1, 1000),
+    *LIFECYCLE,
 )  # fmt: skip

@@ -35,6 +35,7 @@ class Parameter:
         choices: the only values allowed, for a text.
         live: a change takes effect at once; else the next time the node is configured.
         numbers: of texts, that a list of numbers is one, too: [0, 1] is ['0', '1'].
+        fixed: the value of the start is kept, and another one refused.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
     live: bool = False
     numbers: bool = False
+    fixed: bool = False
 
     @property
     def type_name(self) -> str:
@@ -127,6 +129,7 @@ class Parameter:
         from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
         effect = 'at once' if self.live else 'when the node is configured'
+        fixed = fixed or self.fixed
         if fixed:
             effect = 'when the node starts'
         descriptor = ParameterDescriptor(
@@ -259,8 +262,9 @@ _PARSE: dict[str, Callable[[str], Value]] = {
 def _wrong_type(parameter: Parameter, given: Any) -> ParameterError:
     kind = parameter.type_name
     article = 'an' if kind[0] in 'aeiou' else 'a'
+    example = ['a', 'b'] if parameter.default == [''] else parameter.default
     return ParameterError(
-        f'{parameter.name}: {given!r} is not {article} {kind}, such as {parameter.default!r}'
+        f'{parameter.name}: {given!r} is not {article} {kind}, such as {example!r}'
     )
 
 

@@ -105,8 +105,13 @@ def tensorrt(machine: Machine) -> Iterator[Finding]:
     """TensorRT, whether it can be imported and has code for this GPU."""
     found = machine.probed.get('tensorrt', {})
     if 'version' not in found:
+        why = _reason(found.get('error', 'TensorRT was not found'))
+        if not why.startswith('TensorRT'):
+            why = f'TensorRT cannot be imported: {why}'
         if machine.has_gpu:
-            yield _no_tensorrt(machine, _reason(found.get('error', 'TensorRT was not found')))
+            yield _no_tensorrt(machine, why)
+        elif 'not installed' not in why and not machine.lacks_numpy:
+            yield Finding('note', f'{why}: no engine is built here')
         return
     told, is_rtx = f'{found["name"]} {found["version"]}', found['name'] != 'TensorRT'
     if not machine.has_gpu:

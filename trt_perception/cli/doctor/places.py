@@ -26,7 +26,11 @@ def caches(machine: Machine) -> Iterator[Finding]:
         there = folder
         while not there.exists() and there != there.parent:
             there = there.parent
-        if not there.is_dir() or not machine.may(there, os.W_OK | os.X_OK):
+        if not there.is_dir():
+            yield Finding(
+                'problem', f'{there} is no folder, and {what} are kept in {folder}', f'rm {there}'
+            )
+        elif not machine.may(there, os.W_OK | os.X_OK):
             yield Finding(
                 'problem', f'{there} cannot be written to, and {what} are kept in {folder}',
                 f'sudo chown -R $USER {there}',

@@ -100,7 +100,8 @@ class CaptureLoop:
         """
         with self._telling:
             self._stop.set()
-        self._box.close()
+        if self._box.close() is not None:
+            self._listener.on_passed('dropped', 1)
         self._sender.join()
         self._reader.join(GRACE)
         return not self._reader.is_alive()
