@@ -124,8 +124,8 @@ def _make(arguments: argparse.Namespace) -> int:
         except (OSError, sqlite3.Error) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise BagError(f"bag '{arguments.output}' cannot be written: {why}") from None
-    for error in lost[:_SHOWN]:
-        print(f'lost: {error}', file=sys.stderr)
+    for loss in lost[:_SHOWN]:
+        print(f'lost: {loss}', file=sys.stderr)
     more = f'; {len(lost) - _SHOWN} more are lost' if len(lost) > _SHOWN else ''
     print(f"{number} images of topic {topic} in '{arguments.output}'{more}")
     return 1 if lost else 0

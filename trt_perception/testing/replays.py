@@ -236,7 +236,7 @@ class ReplayBag:
             bag: a rosbag2: its folder, or one of its files.
             params: a YAML file as of ``--params-file`` and launch, or the parameters by name.
             node: whose parameters of the file; with its namespace where there are several.
-            topics: whose images to take (one, or several), or ``camera=topic``; all of them without.
+            topics: whose images to take, one or several, or ``camera=topic``; all without.
             limit: take only so many images, the first.
             overrides: parameters that are stronger, such as ``model='m.onnx'``.
         """
