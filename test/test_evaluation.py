@@ -397,7 +397,7 @@ def test_every_class_of_a_box_counts(tmp_path):
     [
         (b'', 'holds no bytes'),
         (b'BM' + bytes(60), 'neither JPEG nor PNG'),
-        (b'\x89PNG\r\n\x1a\n' + bytes(60), 'cannot be decoded'),
+        (b'\x89PNG\r\n\x1a\n' + bytes(60), 'ends before its end'),
     ],
 )
 def test_pictures_that_cannot_be_read_are_named(tmp_path, content, words):
