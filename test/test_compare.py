@@ -156,6 +156,10 @@ def test_a_baseline(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     replay('after', '--baseline', base, '--max-lost', '0%')
     assert json.loads((out / 'comparison.json').read_text())['identical']
     assert [f.name for f in tmp_path.iterdir() if f.name.startswith('.')] == []
+    (base / '.gitattributes').touch()
+    assert "holds '.gitattributes'" in replay(
+        'after', '--baseline', base, '--update-baseline', code=2
+    )
 
 
 @pytest.mark.parametrize(

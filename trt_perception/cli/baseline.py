@@ -29,7 +29,7 @@ class Baseline:
         from trt_perception.cli.comparing import check_labels
         from trt_perception.core import PerceptionError
         from trt_perception.replay.labels import Labels
-        from trt_perception.replay.result import open_result
+        from trt_perception.replay.result import check_replaceable, open_result
 
         self._arguments = arguments
         self._path: Path | None = arguments.baseline
@@ -53,6 +53,8 @@ class Baseline:
                 f"the baseline '{self._path}' is where the results go; give another --output"
             )
         elif self._path.exists() or not self._update:
+            if self._update:
+                check_replaceable(self._path)
             try:
                 open_result(self._path).rows()
             except PerceptionError as error:
