@@ -221,6 +221,45 @@ def without_index(path: Path) -> Path:
     return bag
 
 
+def renamed(path: Path) -> Path:
+    bag = write(path / 'bag', two_cameras(), 'mcap')
+    files(bag)[0].rename(bag / 'drive.mcap')
+    return bag
+
+
+def record(opcode: int, content: bytes) -> bytes:
+    return struct.pack('<BQ', opcode, len(content)) + content
+
+
+def with_records_that_are_none(path: Path) -> Path:
+    """A topic that is no text, a message of it, and one that is too short."""
+    bag = write(path / 'bag', two_cameras(), 'mcap')
+    topic = struct.pack('<HHI', 7, 0, 2) + b'\xff\xff'
+    message = struct.pack('<HIQQ', 7, 0, 1, 1)
+    files(bag)[0].write_bytes(
+        b'\x89MCAP0\r\n' + record(4, topic) + record(5, message) + record(5, b'\x07')
+    )
+    return bag
+
+
+def without_its_last_bytes(path: Path) -> Path:
+    bag = write(path / 'bag', two_cameras(), 'sqlite3')
+    (file,) = files(bag)
+    with sqlite3.connect(file) as database:
+        database.execute('UPDATE messages SET data = zeroblob(2500)')
+        database.commit()
+        database.execute('VACUUM')
+    file.write_bytes(file.read_bytes()[:-4000])
+    return bag
+
+
+def with_nothing_in_a_message(path: Path) -> Path:
+    bag = write(path / 'bag', two_cameras(), 'sqlite3')
+    with sqlite3.connect(files(bag)[0]) as database:
+        database.execute('UPDATE messages SET data = 5 WHERE id = 3')
+    return bag
+
+
 BROKEN: dict[str, tuple[Callable[[Path], Path], range, str]] = {
     'torn mcap': (torn(0.7, 'mcap'), range(0, 1), 'ends before its end'),
     'torn sqlite3': (torn(0.7, 'sqlite3'), range(3, 12), 'is damaged after'),
@@ -231,12 +270,20 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], range, str]] = {
     'torn sqlite3 of three': (lambda p: torn_part(p, 'sqlite3'), range(8, 12), "'bag_1.db3'"),
     'empty one of three': (lambda p: torn_part(p, 'mcap', 0), range(8, 9), "'bag_1.mcap' is empty"),
     'lost one of three': (lost_part, range(8, 9), "file 'bag_1.mcap' is missing"),
-    'rotten mcap': (lambda p: rotten(p, 'mcap'), range(0, 1), 'chunk before byte'),
+    'rotten mcap': (lambda p: rotten(p, 'mcap'), range(0, 1), 'record before byte'),
     'rotten sqlite3': (lambda p: rotten(p, 'sqlite3'), range(0, 12), 'is damaged'),
     'odd chunks': (odd_chunks, range(0, 1), "compression 'snap' is not one of zstd, lz4"),
     'log': (with_log, range(12, 13), "'bag.db3-wal' is not read"),
     'no index': (without_index, range(12, 13), ''),
+    'renamed': (renamed, range(12, 13), "'bag.mcap' is missing"),
+    'records that are none': (with_records_that_are_none, range(0, 12), 'whose topic is not known'),
+    'no last bytes': (without_its_last_bytes, range(1, 12), 'messages of it are none'),
+    'nothing in one': (with_nothing_in_a_message, range(11, 12), 'a message is no bytes'),
 }  # fmt: skip
+
+NOT_IN_AN_INDEX = (
+    'rotten mcap', 'rotten sqlite3', 'odd chunks', 'nothing in one', 'no last bytes',
+)  # fmt: skip
 
 
 @pytest.mark.parametrize('name', BROKEN)
@@ -253,8 +300,31 @@ def test_broken_bags(tmp_path: Path, name: str) -> None:
     assert image_topics(contents) == {FRONT: 6, REAR: 6}
     if words:
         assert any(words in text for text in damage)
-    if words and name not in ('rotten mcap', 'rotten sqlite3', 'odd chunks'):  # no index tells
+    if words and name not in NOT_IN_AN_INDEX:
         assert any(words in text for text in contents.damage)
+
+
+@pytest.mark.parametrize(
+    'told',
+    [
+        '[' * 9999,
+        'rosbag2_bagfile_information: {relative_file_paths: ["/"], topics_with_message_count: []}',
+        'rosbag2_bagfile_information: {relative_file_paths: [], topics_with_message_count: '
+        '[{message_count: .inf, topic_metadata: {name: a, type: b}}]}',
+    ],
+)
+def test_metadata_that_is_none(tmp_path: Path, told: str) -> None:
+    bag = write(tmp_path / 'bag', two_cameras())
+    (bag / 'metadata.yaml').write_text(told)
+    check(read(bag)[0])
+    (note,) = BagReader(bag).contents().notes
+    assert 'metadata.yaml cannot be read' in note
+
+
+def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
+    bag = write(tmp_path / 'bag', two_cameras())
+    edit(bag, relative_file_paths=['bag.mcap', '/elsewhere/bag.mcap'])
+    check(read(bag)[0])
 
 
 def test_what_is_no_bag(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_labels(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert '50.0 % of what is labelled was found' in text
     assert 'Precision and recall' in text and 'AP50 100.0, 12 objects' in text
     run('compare', path, world / 'before', '--max-slower', '5%', code=2)
-    assert 'max-slower has no answer' in capsys.readouterr().err
+    assert '--max-slower is for two replays' in capsys.readouterr().err
 
 
 def test_a_baseline(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,6 +156,10 @@ def test_a_baseline(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     replay('after', '--baseline', base, '--max-lost', '0%')
     assert json.loads((out / 'comparison.json').read_text())['identical']
     assert [f.name for f in tmp_path.iterdir() if f.name.startswith('.')] == []
+    (base / '.gitattributes').touch()
+    assert "holds '.gitattributes'" in replay(
+        'after', '--baseline', base, '--update-baseline', code=2
+    )
 
 
 @pytest.mark.parametrize(
@@ -173,6 +177,8 @@ def test_a_baseline(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
          'is where the results go'),
         (('replay', 'bag', '--model', 'after.onnx', '--baseline', 'labels2.json',
           '--update-baseline'), 'would overwrite them'),
+        (('replay', 'bag', '--model', 'after.onnx', '--baseline', 'labels2.json', '--max-slower',
+          '5%'), '--max-slower is for two replays'),
     ],
 )  # fmt: skip
 def test_mistakes(
@@ -186,6 +192,27 @@ def test_mistakes(
     labels(Path('labels2.json'), [])
     run(*args, code=2)
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', ['bag', 'model', 'selection', 'cameras', 'damage', 'frames'])
+def test_a_summary_that_was_edited(
+    world: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path(shutil.copytree(world / 'before', tmp_path / 'out'))
+    file = out / 'replay.json'
+    file.write_text(json.dumps(json.loads(file.read_text()) | {name: {'/camera': 1}}))
+    run('compare', out, world / 'after', code=2)
+    assert 'replay the bag anew' in capsys.readouterr().err
+
+
+def test_other_parameters_are_told(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = world / 'one.yaml'
+    given.write_text(f'/**: {{ros__parameters: {{model: {world}/before.onnx, classes: [car]}}}}')
+    run('replay', world / 'bag', '--params', given, '-o', world / 'one', '--limit', '2',
+        '--backend', 'onnxruntime')  # fmt: skip
+    run('compare', world / 'before', world / 'one', '--json', '-')
+    notes = json.loads(capsys.readouterr().out.partition('\n{')[2].join(['{', '']))['notes']
+    assert any("classes ['*'] and ['car']" in note for note in notes)
 
 
 def test_a_percentage_has_its_sign(capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,7 +281,7 @@ def test_without_the_bag_there_are_no_pictures(
     del told['machine']
     (tmp_path / 'after' / 'replay.json').write_text(json.dumps(told))
     run('compare', tmp_path / 'before', tmp_path / 'after', code=2)
-    assert 'replay.json has no machine; replay the bag anew' in capsys.readouterr().err
+    assert 'replay.json has no machine, or something else' in capsys.readouterr().err
 
 
 def test_a_bag_that_was_cut_off_has_pictures_too(world: Path, tmp_path: Path) -> None:

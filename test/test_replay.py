@@ -207,6 +207,16 @@ def test_mistakes_are_one_line(
     assert not list(tmp_path.glob('.out-*'))
 
 
+def test_live_needs_ros(
+    tmp_path: Path, bag: Path, model: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.delitem(sys.modules, 'trt_perception.cli.live', raising=False)
+    monkeypatch.setitem(sys.modules, 'rclpy', None)
+    run('replay', bag, '--model', model, '-o', tmp_path / 'out', '--online', code=2)
+    assert 'this needs ROS 2' in capsys.readouterr().err
+
+
 def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     bag = write(tmp_path / 'bag', two_cameras(count=100))
     slow = constant_detector(tmp_path / 'slow.onnx', work=30)
@@ -364,6 +374,24 @@ def test_bag_make_and_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     run('bag', 'info', tmp_path / 'nothing', code=2)
     told = capsys.readouterr().err.splitlines()
     assert 'exists already' in told[-2] and 'does not exist' in told[-1]
+
+
+def test_bag_make_of_a_broken_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What can be read is made a bag of; a bad image and a missing end are told."""
+    pixels = np.zeros((480, 640, 3), np.uint8)
+    messages = [(FRONT, START + n, raw(pixels + n, START + n)) for n in range(8)]
+    bag = write(tmp_path / 'bag', [(FRONT, START, b'\0\1\0\0'), *messages])
+    tear(files(bag)[0], 0.7)
+    run('bag', 'make', bag, '-o', tmp_path / 'made', code=1)
+    both = capsys.readouterr()
+    assert 'that are no sensor_msgs/msg/Image' in both.err and 'ends before its end' in both.err
+    number = int(both.out.split()[0])
+    assert 0 < number < 8
+    run('bag', 'info', tmp_path / 'made')
+    bag = write(tmp_path / 'none', [(FRONT, START, b'\0\1\0\0')])
+    run('bag', 'make', bag, '-o', tmp_path / 'nothing', code=2)
+    assert 'that are no sensor_msgs/msg/Image' in capsys.readouterr().err
+    assert not (tmp_path / 'nothing').exists()
 
 
 def test_bag_info_of_images_that_are_none(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ pytest.importorskip('rosbags')
 
 from rosbags.rosbag2 import Reader
 
-from trt_perception.core import Detections, PerceptionError, Stamp
+from trt_perception.core import Detections, Stamp
 from trt_perception.replay.message_types import DETECTIONS, LABELS, message_types
 from trt_perception.replay.result import (
     BAG,
@@ -124,19 +125,37 @@ def test_whole_or_not_there(tmp_path: Path) -> None:
     (tmp_path / 'mine' / 'thesis.txt').write_text('years of work')
     with pytest.raises(ResultError, match='is no replay'):
         ResultWriter(tmp_path / 'mine', CAMERAS, CLASSES)
+    (out / 'notes.txt').write_text('looked at')
+    with pytest.raises(ResultError, match=r"holds 'notes\.txt'"):
+        ResultWriter(out, CAMERAS, CLASSES)
 
 
-@pytest.mark.parametrize(('frames', 'most'), [(300, 1000), (300, 6000), (3, 200), (3, 900)])
-def test_a_full_disk_is_named_whenever_it_is_full(tmp_path: Path, frames: int, most: int) -> None:
-    """The system refuses to make any file longer: while frames are written, or at the end."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    signals = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
-        with pytest.raises(PerceptionError, match='cannot be written: File too large'):
-            write(tmp_path / 'out', [seen(n) for n in range(frames)])
+        with (
+            pytest.raises(ResultError, match='cannot be written: File too large'),
+            ResultWriter(tmp_path / 'out', CAMERAS, CLASSES) as writer,
+        ):
+            writer.add(seen(0))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, most[1]))
+            writer.times()
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+        signal.signal(signal.SIGXFSZ, signals)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_link_leads_to_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / 'disk', [seen(0)])
+    (tmp_path / 'out').symlink_to(tmp_path / 'disk')
+    write(tmp_path / 'out', [seen(0), seen(1)])
+    assert (tmp_path / 'out').is_symlink()
+    assert len(list(open_result(tmp_path / 'disk').frames())) == 2
+    monkeypatch.chdir(tmp_path / 'disk')
+    with pytest.raises(ResultError, match='the current folder'):
+        ResultWriter(Path(), CAMERAS, CLASSES)
 
 
 def test_what_is_no_replay_is_named(tmp_path: Path) -> None:
@@ -144,6 +163,9 @@ def test_what_is_no_replay_is_named(tmp_path: Path) -> None:
         open_result(tmp_path)
     out = write(tmp_path / 'out', [seen(n) for n in range(4)])
     (out / FRAMES).write_bytes((out / FRAMES).read_bytes()[:-3])
+    with pytest.raises(ResultError, match='cannot be read'):
+        list(open_result(out).frames())
+    (out / FRAMES).write_bytes(b'')
     with pytest.raises(ResultError, match='cannot be read'):
         list(open_result(out).frames())
     out = write(tmp_path / 'out', [seen(n) for n in range(4)])

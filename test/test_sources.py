@@ -364,7 +364,7 @@ class Steps:
         self.rate = rate
         self._offsets = offsets
 
-    def frames(self):
+    def frames(self, skip):
         return (TimedFrame(offset, gray(n)) for n, offset in enumerate(self._offsets))
 
 

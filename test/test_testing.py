@@ -63,11 +63,12 @@ def test_the_example(tmp_path: Path) -> None:
     paths = [str(info.parent), str(ROOT), os.environ.get('PYTHONPATH', '')]
     done = subprocess.run(
         [sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, timeout=120,
-        env={**os.environ, 'PYTHONPATH': os.pathsep.join(paths)},
+        # As in one of the processes of pytest-xdist, which would overwrite each other's.
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(paths), 'PYTEST_XDIST_WORKER': 'gw0'},
     )  # fmt: skip
     assert done.returncode == 0 and '5 passed' in done.stdout, done.stdout + done.stderr
     assert done.stdout.endswith('False\n')
-    (kept,) = (tmp_path / 'kept').iterdir()
+    (kept,) = (tmp_path / 'kept' / 'gw0').iterdir()
     assert {f.name for f in kept.iterdir()} >= {'report.html', 'replay.json', 'detections.mcap'}
     summary = json.loads((kept / 'replay.json').read_text())
     assert summary['selection']['score_threshold'] == 0.4
@@ -97,7 +98,7 @@ def test_counts(replay):
 def test_replayed_once(replay, replay_bag, tmp_path):
     assert replay_bag('bag', 'detector.yaml') is replay
     given = {'model': 'color.onnx', 'classes': ['blue']}
-    other = replay_bag('bag', given, topics=[FRONT], limit=3, classes=['red'])
+    other = replay_bag('bag', given, topics=FRONT, limit=3, classes=['red'])
     assert (other.images, set(other.classes)) == (3, {'red'})
     assert other.folder != replay.folder
 """
@@ -127,6 +128,9 @@ def test_bag(replay_bag):
 def test_parameter(replay_bag):
     replay_bag('bag', 'detector.yaml', score_treshold=0.1)
 
+def test_limit(replay_bag):
+    replay_bag('bag', model='color.onnx', limit=-1)
+
 def test_class_that_is_not_there(replay_bag):
     replay_bag('bag', model='color.onnx', classes=['person'])
 
@@ -142,7 +146,7 @@ def test_what_can_be_said(project: pytest.Pytester) -> None:
     write(project.path / 'odd', iter(messages))
     project.makepyfile(test_holds=SAYS, test_fails=FAILS)
     result = project.runpytest_subprocess('-p', 'trt_perception.testing', '--tb=short')
-    result.assert_outcomes(passed=2, failed=8)
+    result.assert_outcomes(passed=2, failed=9)
     result.stdout.fnmatch_lines_random(
         [
             'E *assert 16 >= 1000',
@@ -157,6 +161,7 @@ def test_what_can_be_said(project: pytest.Pytester) -> None:
             "replay_bag: bag '*nowhere': it does not exist",
             "replay_bag: parameter 'score_treshold' is not one of a detector; did you mean"
             " 'score_threshold'?",
+            'replay_bag: limit: -1 is not a whole number of 1 or more',
             "replay_bag: classes: the model has no class 'person', it has red, green, blue",
             "E   AssertionError: /front/image_raw: 1 images: encoding 'strange' is not one of *",
         ]

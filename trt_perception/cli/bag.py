@@ -10,6 +10,7 @@ import datetime
 import itertools
 import json
 import re
+import sqlite3
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from trt_perception.replay.bag_reader import BagReader
-    from trt_perception.replay.sources import Source, TimedFrame
+    from trt_perception.replay.sources import Source, SourceError, TimedFrame
 
 #: When what has no time of its own was recorded: the same for the same video, and not 1970.
 START = 1_700_000_000 * 1_000_000_000
+
+#: Reasons why something is lost that are told.
+_SHOWN = 5
 
 _DESCRIPTION = """\
 See what is in a rosbag2 and whether its images can be used, or make one.
@@ -59,7 +63,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         'make',
         help='from a video, a folder of pictures, or another bag',
         description='Write the frames of a video, the pictures of a folder or the images of a bag'
-        ' as one topic of a new bag.',
+        ' as one topic of a new bag. Exits with 1 if some of them could not be read.',
     )
     add = make.add_argument
     add('input', type=Path, metavar='INPUT', help='a video, a folder of jpg and png, or a bag')
@@ -98,9 +102,14 @@ def _rate(text: str) -> float:
 def _make(arguments: argparse.Namespace) -> int:
     from trt_perception.replay.bag_reader import BagError
     from trt_perception.replay.bag_writer import write_bag
-    from trt_perception.replay.sources import open_source
+    from trt_perception.replay.sources import SourceError, open_source
 
-    source = open_source(arguments.input)
+    lost: list[SourceError] = []
+    try:
+        source = open_source(arguments.input, skip=lost.append)
+    except SourceError as error:
+        raise (lost or [error])[0] from None
+    lost.clear()  # they come again
     topic = arguments.topic or '/camera/image_raw' + '/compressed' * arguments.jpeg
     total = arguments.frames or source.count or 0
     with interruptible() as interrupt, counted(total, 'writing', 'images') as move_on:
@@ -109,31 +118,50 @@ def _make(arguments: argparse.Namespace) -> int:
             move_on()
             interrupt()
 
-        frames = _frames(source, arguments.fps or 0.0, arguments.frames, on_frame)
+        frames = _frames(source, arguments.fps or 0.0, arguments.frames, on_frame, lost)
         try:
             number = write_bag(arguments.output, frames, arguments.storage, topic, arguments.jpeg)
-        except OSError as error:
-            raise BagError(
-                f"bag '{arguments.output}' cannot be written: {error.strerror}"
-            ) from None
-    print(f"{number} images of topic {topic} in '{arguments.output}'")
-    return 0
+        except (OSError, sqlite3.Error) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise BagError(f"bag '{arguments.output}' cannot be written: {why}") from None
+    for loss in lost[:_SHOWN]:
+        print(f'lost: {loss}', file=sys.stderr)
+    more = f'; {len(lost) - _SHOWN} more are lost' if len(lost) > _SHOWN else ''
+    print(f"{number} images of topic {topic} in '{arguments.output}'{more}")
+    return 1 if lost else 0
 
 
 def _frames(
-    source: Source, rate: float, number: int | None, on_frame: Callable[[], None]
+    source: Source,
+    rate: float,
+    number: int | None,
+    on_frame: Callable[[], None],
+    lost: list[SourceError],
 ) -> Iterator[TimedFrame]:
-    """With stamps; those of a bag are its own, unless it is played again and again."""
+    """With stamps; those of a bag are its own, unless it is played again and again.
+
+    Args:
+        lost: takes what cannot be read.
+
+    Raises:
+        SourceError: that is all of it.
+    """
     from trt_perception.core import Stamp
-    from trt_perception.replay.sources import TimedFrame, timeline
+    from trt_perception.replay.sources import SourceError, TimedFrame, timeline
 
     start = 0
-    for offset, frame in itertools.islice(timeline(source, rate, number is not None), number):
-        start = start or frame.stamp.nanoseconds or START
-        if number is not None or rate or not frame.stamp.nanoseconds:
-            frame = dataclasses.replace(frame, stamp=Stamp.of(start + offset))
-        yield TimedFrame(offset, frame)
-        on_frame()
+    frames = timeline(source, rate, number is not None, lost.append)
+    try:
+        for offset, frame in itertools.islice(frames, number):
+            start = start or frame.stamp.nanoseconds or START
+            if number is not None or rate or not frame.stamp.nanoseconds:
+                frame = dataclasses.replace(frame, stamp=Stamp.of(start + offset))
+            yield TimedFrame(offset, frame)
+            on_frame()
+    except SourceError as error:  # it breaks off
+        lost.append(error)
+    if not start and lost:
+        raise lost[0]
 
 
 def _info(arguments: argparse.Namespace) -> int:

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from trt_perception.build.report.comparison import ComparisonPage
     from trt_perception.replay.result import ReplayResult
 
-#: Beside the results.
-HTML, JSON = 'comparison.html', 'comparison.json'
-
 
 class Baseline:
     """The earlier replay, or the labels, that ``--baseline`` names, if it does."""
@@ -29,9 +26,10 @@ class Baseline:
         Raises:
             PerceptionError: it is not, or the options do not fit together.
         """
+        from trt_perception.cli.comparing import check_labels
         from trt_perception.core import PerceptionError
         from trt_perception.replay.labels import Labels
-        from trt_perception.replay.result import open_result
+        from trt_perception.replay.result import check_replaceable, open_result
 
         self._arguments = arguments
         self._path: Path | None = arguments.baseline
@@ -49,13 +47,16 @@ class Baseline:
                     f"labels '{self._path}' are no replay; --update-baseline would overwrite them"
                 )
             Labels(self._path)
+            check_labels(self._path, arguments)
         elif self._path.resolve() == arguments.output.resolve():
             raise PerceptionError(
                 f"the baseline '{self._path}' is where the results go; give another --output"
             )
         elif self._path.exists() or not self._update:
+            if self._update:
+                check_replaceable(self._path)
             try:
-                open_result(self._path)
+                open_result(self._path).rows()
             except PerceptionError as error:
                 raise PerceptionError(
                     f'{error}; with --update-baseline this replay becomes the baseline'
@@ -71,12 +72,13 @@ class Baseline:
         """
         from trt_perception.cli.comparing import compared, to_dict
         from trt_perception.core.files import write_atomically
+        from trt_perception.replay.result import COMPARISON, COMPARISON_PAGE
 
         if self._path is None or not self._path.exists():
             return None
         page = compared(self._path, result, self._arguments.output.resolve().name, self._arguments)
-        write_atomically(result.path / HTML, page.to_html())
-        write_atomically(result.path / JSON, json.dumps(to_dict(page), indent=2) + '\n')
+        write_atomically(result.path / COMPARISON_PAGE, page.to_html())
+        write_atomically(result.path / COMPARISON, json.dumps(to_dict(page), indent=2) + '\n')
         return page
 
     def update(self, output: Path) -> None:
@@ -109,10 +111,11 @@ class Baseline:
     def print(self, page: ComparisonPage | None) -> None:
         """Tell what changed, and whether the baseline is another one now."""
         from trt_perception.cli.comparing import print_comparison
+        from trt_perception.replay.result import COMPARISON_PAGE
 
         if page is not None:
             print_comparison(page)
-            print(f'written: {self._arguments.output / HTML}')
+            print(f'written: {self._arguments.output / COMPARISON_PAGE}')
         if self._update:
             print(f'the baseline is now this replay: {self._path}')
 

@@ -80,7 +80,6 @@ def compared(
         PerceptionError: a file is missing or wrong, or the two have nothing in common.
     """
     from trt_perception.build.report.comparison import ComparisonPage
-    from trt_perception.core import PerceptionError
     from trt_perception.replay.comparison import Rules
     from trt_perception.replay.limits import Limits, check
 
@@ -89,8 +88,7 @@ def compared(
     rules = Rules(arguments.count_from, arguments.iou)
     accuracy, before = None, None
     if reference.is_file():
-        if arguments.common:
-            raise PerceptionError(f"--common is for two replays, and '{reference}' is a file")
+        check_labels(reference, arguments)
         comparison, accuracy = _with_labels(reference, result, name, rules)
     else:
         comparison, before = _with_replay(reference, result, name, rules, arguments.common)
@@ -102,6 +100,20 @@ def compared(
         notes += [f'No pictures: {gone}.'] if gone else []
     told = facts(reference, before, result.summary)
     return ComparisonPage(comparison, told, checks, images, notes, accuracy)
+
+
+def check_labels(path: Path, arguments: argparse.Namespace) -> None:
+    """See that nothing is asked for that labels have no answer to.
+
+    Raises:
+        PerceptionError: it is.
+    """
+    from trt_perception.core import PerceptionError
+
+    if arguments.common:
+        raise PerceptionError(f"--common is for two replays, and '{path}' is a file")
+    if arguments.max_slower is not None:
+        raise PerceptionError(f"--max-slower is for two replays, and '{path}' is a file")
 
 
 def _with_labels(
@@ -151,19 +163,47 @@ def _with_replay(
     return comparison, before.summary
 
 
-#: What a page tells of a replay.
-_TOLD = (
-    'bag', 'model', 'backend', 'precision', 'device', 'machine', 'versions', 'selection', 'date',
-    'frames', 'frames_per_second', 'complete', 'damage',
-)  # fmt: skip
+#: What a page tells of a replay, and of what type it is.
+_TOLD: dict[str, Any] = {
+    'bag': {'path': str, 'files': list},
+    'model': {'path': str, 'sha256': str},
+    'backend': str,
+    'precision': str,
+    'device': str,
+    'machine': {'system': str},
+    'versions': dict,
+    'selection': {'score_threshold': (int, float)},
+    'date': str,
+    'frames': int,
+    'frames_per_second': (int, float),
+    'complete': bool,
+    'damage': list,
+}
+_FILE = {'name': str, 'bytes': int, 'sha256': str}
+_CAMERA = {'frames': {'rejected': dict}}
 
 
 def _check_whole(result: ReplayResult) -> None:
     from trt_perception.replay.result import SUMMARY, ResultError
 
-    for name in _TOLD:
-        if name not in result.summary:
-            raise ResultError(f"'{result.path}': {SUMMARY} has no {name}; replay the bag anew")
+    summary = result.summary
+    wrong = [name for name, kind in _TOLD.items() if not _is(summary.get(name), kind)]
+    if not wrong and not all(_is(file, _FILE) for file in summary['bag']['files']):
+        wrong = ['bag']
+    if not all(_is(camera, _CAMERA) for camera in summary['cameras'].values()):
+        wrong += ['cameras']
+    if wrong:
+        raise ResultError(
+            f"'{result.path}': {SUMMARY} has no {wrong[0]}, or something else in its place; replay"
+            ' the bag anew'
+        )
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type, or a dict that has what is given by name."""
+    if not isinstance(kind, dict):
+        return isinstance(value, kind)
+    return isinstance(value, dict) and all(_is(value.get(name), of) for name, of in kind.items())
 
 
 def worst_images(comparison: Comparison, summary: dict[str, Any]) -> tuple[dict[int, bytes], str]:
@@ -199,15 +239,19 @@ def weaknesses(
         if summary is None:
             continue
         if not summary['complete']:
-            notes.append(f'{name} is of the first {summary["frames"]} images of its bag only.')
+            notes.append(
+                f'{name} is of the beginning of its bag only ({summary["frames"]} images).'
+            )
         notes += [f'{name}: {text}' for text in summary['damage']]
     if first is not None:
         if hash_of_bag(first) != hash_of_bag(second):
             notes.append('The two are of different bags; frames are the same by topic and stamp.')
+        if ('online' in first) != ('online' in second):
+            notes.append('One of the two was live: its times begin with the stamps of the images.')
         ours, theirs = first['selection'], second['selection']
-        unlike = [f'{k} {v:g} and {theirs[k]:g}' for k, v in ours.items() if v != theirs[k]]
+        unlike = [f'{k} {v} and {theirs.get(k)}' for k, v in ours.items() if v != theirs.get(k)]
         if unlike:
-            notes.append(f'They were made with other thresholds: {", ".join(unlike)}.')
+            notes.append(f'They were made with other parameters: {"; ".join(unlike)}.')
     return notes
 
 
@@ -250,14 +294,17 @@ def print_comparison(page: ComparisonPage) -> None:
     """The classes, then the whole, then the verdict: what matters most ends next to the prompt."""
     from rich.box import SIMPLE
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     comparison = page.comparison
-    table = Table('class', box=SIMPLE)
+    classes = comparison.by_class()
+    width = min(14, max(map(len, classes), default=0))  # of a name that is not broken
+    first = Column('class', overflow='fold', min_width=width)
+    table = Table(first, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     headings = [*comparison.names, 'matched', 'moved', 're-scored', 'changed', 'lost', 'new']
     for heading in headings:
-        table.add_column(heading, justify='right')
-    for name, counts in comparison.by_class().items():
+        table.add_column(heading, justify='right', overflow='fold')
+    for name, counts in classes.items():
         table.add_row(name, *map(str, counts))
     sizes = {k: c for k, c in comparison.by_size().items() if c.first or c.second}
     table.add_section()

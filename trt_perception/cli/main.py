@@ -65,8 +65,10 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         code: int = arguments.run(arguments)
     except ModuleNotFoundError as error:
-        extras = "pip install '.[desk,host,replay,evaluate]'"
-        print(f'error: {error}; where there is no rosdep, {extras} brings all', file=sys.stderr)
+        cure = "where there is no rosdep, pip install '.[desk,host,replay,evaluate]' brings all"
+        if error.name == 'rclpy':
+            cure = 'this needs ROS 2: source /opt/ros/DISTRO/setup.bash (at the desk make has it)'
+        print(f'error: {error}; {cure}', file=sys.stderr)
         return 2
     except Exception as error:
         # Not at the top: it brings NumPy, and the doctor must run where that is broken.

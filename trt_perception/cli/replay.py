@@ -259,7 +259,7 @@ def _online(
 def _print(output: Path, summary: dict[str, Any]) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from trt_perception.replay.ledger import DROPPED
 
@@ -268,7 +268,7 @@ def _print(output: Path, summary: dict[str, Any]) -> None:
         times.add_column(heading, justify='right')
     for stage, spread in summary['latency_ms'].items():
         times.add_row(stage, *(f'{ms:.2f}' for ms in spread.values()))
-    cameras = Table('camera', box=SIMPLE)
+    cameras = Table(Column('camera', overflow='fold'), box=SIMPLE)
     for heading in ('images', 'looked at', 'detections'):
         cameras.add_column(heading, justify='right')
     cameras.add_column('most')

@@ -8,6 +8,7 @@ it was written.
 
 from __future__ import annotations
 
+import reprlib
 import shutil
 import sqlite3
 from collections.abc import Callable, Collection, Generator, Iterator
@@ -18,11 +19,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
-import yaml
-
 from trt_perception.core import PerceptionError
 from trt_perception.core.errors import one_line
 from trt_perception.replay.mcap import Message, scan
+from trt_perception.runtime.yaml_file import YamlError, read_yaml
 
 STORAGES = ('.mcap', '.db3')
 METADATA = 'metadata.yaml'
@@ -110,7 +110,7 @@ class BagReader:
             (file for file in path.iterdir() if is_storage(file) and not file.is_dir()), key=_place
         )
         self._read_metadata()
-        named = [path / PurePath(name).name for name in self._metadata.get('files', [])]
+        named = [path / name for name in self._metadata.get('files', [])]
         # What a recorder that was killed had not yet moved to where rosbags looks.
         self._lost += [
             f"file '{log.name}' is not read; sqlite3 {file} 'PRAGMA wal_checkpoint' brings what it"
@@ -118,17 +118,18 @@ class BagReader:
             for file in there
             if (log := file.with_name(f'{file.name}-wal')).exists() and log.stat().st_size
         ]
-        if not named:
-            return there
         self._lost += [
             f"file '{f.name}' is " + ('none that can be unpacked' if f.exists() else 'missing')
             for f in named
             if f not in there
         ]
+        # None at all where they were given other names.
+        if not (files := [file for file in named if file in there]):
+            return there
         self._notes += [
             f"file '{f.name}' is not in {METADATA} and not read" for f in there if f not in named
         ]
-        return [file for file in named if file in there]
+        return files
 
     def _read_metadata(self) -> None:
         file = self.path / METADATA
@@ -139,10 +140,10 @@ class BagReader:
             )
             return
         try:
-            with file.open(encoding='utf-8') as stream:
-                told = yaml.safe_load(stream)['rosbag2_bagfile_information']
+            told = read_yaml(file)['rosbag2_bagfile_information']
             self._metadata = {
-                'files': [str(name) for name in told['relative_file_paths']],
+                # Those in the folder, whatever place else a path names.
+                'files': list(dict.fromkeys(map(_name_of, told['relative_file_paths']))),
                 'topics': [
                     (
                         str(t['topic_metadata']['name']),
@@ -153,7 +154,7 @@ class BagReader:
                 ],
                 'format': str(told.get('compression_format') or ''),
             }
-        except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, ValueError) as error:
+        except (YamlError, LookupError, TypeError, ValueError, OverflowError) as error:
             self._notes.append(
                 f'its {METADATA} cannot be read ({one_line(error)}); its files are read all the'
                 ' same'
@@ -248,6 +249,13 @@ def is_storage(file: Path) -> bool:
     return (Path(file.stem).suffix if packed else file.suffix) in STORAGES
 
 
+def _name_of(path: object) -> str:
+    """The name of a file of the bag, by what ``metadata.yaml`` calls it."""
+    if not isinstance(path, str) or not (name := PurePath(path).name):
+        raise ValueError(f'{reprlib.repr(path)} is no name of a file')
+    return name
+
+
 def _place(file: Path) -> tuple[int, str]:
     """Files of a bag are numbered: bag_0, bag_1, ..., bag_10."""
     number = file.name.partition('.')[0].rpartition('_')[2]
@@ -340,28 +348,37 @@ def _salvaged(file: Path, unpacked: Path, on_damage: Damage) -> Iterator[Message
 
 def _rows(file: Path, tell: Callable[[PerceptionError], None]) -> Iterator[Message]:
     """The messages of an SQLite file, by their numbers; without its index, which may be gone."""
-    count = 0
+    count = strange = 0
     address = f'file:{quote(str(file))}?immutable=1'
     with closing(sqlite3.connect(address, uri=True)) as database:
         try:
             # SQLite opens a file that is shorter than it should be only for those who mend it.
             database.execute('PRAGMA writable_schema = ON')
             topics = {
-                number: (name, kind)
+                number: (str(name), str(kind))
                 for number, name, kind in database.execute('SELECT id, name, type FROM topics')
             }
             for number, time, data in database.execute(
                 'SELECT topic_id, timestamp, data FROM messages NOT INDEXED'
             ):
+                # What is missing at the end of the file is read as zeros.
                 if number in topics:
                     yield Message(*topics[number], time, data)
                     count += 1
+                else:
+                    strange += 1
+            if strange:
+                tell(BagError(f"'{file}' is damaged: {strange} messages of it are none"))
         except sqlite3.DatabaseError as error:
             after = f'is damaged after {count} messages' if count else 'cannot be read'
             tell(BagError(f"'{file}' {after}: {one_line(error)}"))
 
 
 def _decompressed(message: Message, on_damage: Damage) -> Message | None:
+    # SQLite holds anything in any column.
+    if not isinstance(message.data, bytes) or not isinstance(message.time, int):
+        on_damage(BagError(f'topic {message.topic}: a message is no bytes, or has no time'))
+        return None
     if message.data[:4] != _ZSTD_MAGIC:  # no CDR begins so
         return message
     from backports import zstd

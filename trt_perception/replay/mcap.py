@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -71,19 +71,16 @@ def scan(path: Path, on_damage: Callable[[McapError], None]) -> Iterator[Message
         for opcode, record in _records(file, size):
             if opcode in (_FOOTER, _DATA_END):
                 return
-            what = 'chunk' if opcode == _CHUNK else 'record'
-            place = f"'{path}', {what} before byte {file.tell()}"
-            parts: Iterable[tuple[int, memoryview]] = [(opcode, record)]
-            if opcode == _CHUNK:
-                try:
-                    parts = _parts(_unpacked(record))
-                except Exception as error:  # whatever a decompressor raises
-                    on_damage(McapError(f'{place}: {one_line(error)}'))
-                    continue
+            place = f"'{path}', record before byte {file.tell()}"
+            try:
+                parts = _parts(_unpacked(record)) if opcode == _CHUNK else [(opcode, record)]
+            except Exception as error:  # whatever a decompressor raises
+                on_damage(McapError(f'{place}: {one_line(error)}'))
+                continue
             for inner, part in parts:
                 try:
                     message = reading.take(inner, part)
-                except (struct.error, UnicodeDecodeError) as error:
+                except (McapError, struct.error, UnicodeDecodeError) as error:
                     on_damage(McapError(f'{place}: {one_line(error)}'))
                     continue
                 if message is not None:
@@ -97,12 +94,22 @@ class _Reading:
     def __init__(self) -> None:
         self._schemas: dict[int, str] = {}
         self._channels: dict[int, tuple[str, str]] = {}
+        self._unknown: set[int] = set()
 
     def take(self, opcode: int, record: memoryview) -> Message | None:
+        """The message that a record is, if it is one.
+
+        Raises:
+            McapError: of the first message of a channel that was not described.
+            struct.error, UnicodeDecodeError: the record is broken.
+        """
         if opcode == _MESSAGE:
             channel, _, time, _ = struct.unpack_from('<HIQQ', record)
             if channel in self._channels:
                 return Message(*self._channels[channel], time, bytes(record[22:]))
+            if channel not in self._unknown:
+                self._unknown.add(channel)
+                raise McapError(f'messages of channel {channel}, whose topic is not known')
         elif opcode == _SCHEMA:
             (number,) = struct.unpack_from('<H', record)
             self._schemas[number] = _string(record, 2)

@@ -36,6 +36,9 @@ from trt_perception.replay.message_types import DETECTIONS, LABELS, message_type
 #: Name and version of the format of the folder.
 SCHEMA = 'trt_perception.replay/1'
 BAG, FRAMES, SUMMARY = 'detections.mcap', 'frames.npy', 'replay.json'
+#: What is put beside them: pages for people, and how it compares with a baseline.
+PAGE, COMPARISON_PAGE, COMPARISON = 'report.html', 'comparison.html', 'comparison.json'
+_FILES = {BAG, FRAMES, SUMMARY, PAGE, COMPARISON_PAGE, COMPARISON}
 
 #: Milliseconds of a frame: ``image`` (from the message to pixels: JPEG or PNG decoded), the
 #: pipeline's three stages, and ``total``, image to detections without the waiting in queues. Of a
@@ -104,7 +107,7 @@ class ResultWriter:
             ResultError: there is something else at the path, or nothing can be written there.
         """
         check_replaceable(path)
-        self._path = path
+        path = self._path = path.resolve()  # of a link, what it leads to is replaced
         self._cameras = {topic: number for number, topic in enumerate(cameras)}
         self._class_names = list(class_names)
         self._threshold = score_threshold
@@ -169,13 +172,13 @@ class ResultWriter:
         Raises:
             ResultError: the disk is full.
         """
-        try:
-            self._frames.flush()
-        except OSError as error:
-            raise self._failed(error) from None
         if not self._rows:
             return np.zeros(0, _ROW)
-        return np.memmap(self._frames, _ROW, 'r', _HEADER, (self._rows,))
+        try:
+            self._frames.flush()
+            return np.memmap(self._frames, _ROW, 'r', _HEADER, (self._rows,))
+        except OSError as error:
+            raise self._failed(error) from None
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the end of all files.
@@ -209,9 +212,9 @@ class ResultWriter:
                 self._publish()
         finally:
             if not self._finished:
-                for let_go in (self._bag.abort, self._frames.close):
-                    with suppress(OSError):  # a full disk has been told of
-                        let_go()
+                self._bag.abort()
+                with suppress(OSError):  # it writes what it still has to
+                    self._frames.close()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _publish(self) -> None:
@@ -222,7 +225,11 @@ class ResultWriter:
                 self.folder.rename(self._path)
                 return
             before = Path(mkdtemp(dir=self._path.parent, prefix=f'.{self._path.name}-'))
-            self._path.rename(before)
+            try:
+                self._path.rename(before)
+            except OSError:
+                before.rmdir()
+                raise
             try:
                 self.folder.rename(self._path)
             except OSError:
@@ -264,7 +271,7 @@ class ReplayResult:
         self.path = path
         try:
             summary = json.loads((path / SUMMARY).read_text(encoding='utf-8'))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             why = error.strerror if isinstance(error, OSError) else 'it is no JSON'
             raise ResultError(f"'{path}' is no replay: its {SUMMARY}: {why}") from None
         schema = summary.get('schema') if isinstance(summary, dict) else None
@@ -288,10 +295,10 @@ class ReplayResult:
             ResultError: the file is missing or broken.
         """  # fmt: skip
         try:
-            rows = np.load(self.path / FRAMES, mmap_mode='r')
+            rows = np.lib.format.open_memmap(self.path / FRAMES, mode='r')
         except (OSError, ValueError) as error:
             raise ResultError(f"'{self.path / FRAMES}' cannot be read: {error}") from None
-        if rows.dtype != _ROW:
+        if rows.dtype != _ROW or rows.ndim != 1:
             raise ResultError(f"'{self.path / FRAMES}' holds something else; replay the bag anew")
         return rows
 
@@ -362,14 +369,24 @@ def check_replaceable(path: Path) -> None:
     """See that nothing but an earlier replay is at a path, before the work whose result it takes.
 
     Raises:
-        ResultError: there is.
+        ResultError: there is, or it is a folder that cannot be put out of the way.
     """
-    if not os.path.lexists(path) or (path / SUMMARY).is_file():
+    try:
+        if not os.path.lexists(path):
+            return
+        there = {file.name for file in path.iterdir()} if path.is_dir() else set()
+        fixed = os.path.ismount(path) or path.resolve() == Path.cwd()
+    except OSError as error:
+        raise ResultError(f"output '{path}' cannot be read: {error.strerror}") from None
+    if not path.is_dir() or (there and SUMMARY not in there):
+        why = 'exists and is no replay; give another name or remove it'
+    elif others := sorted(there - _FILES):
+        why = f"holds '{others[0]}', which is of no replay; give another name or move it away"
+    elif fixed:
+        why = 'is the current folder or mounted, and cannot be replaced; give one inside it'
+    else:
         return
-    if not path.is_dir() or any(path.iterdir()):
-        raise ResultError(
-            f"output '{path}' exists and is no replay; give another name or remove it"
-        )
+    raise ResultError(f"output '{path}' {why}")
 
 
 def _header(rows: int) -> bytes:

@@ -8,9 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from trt_perception.core.errors import one_line
 from trt_perception.core.files import is_file
 from trt_perception.ros.detector_parameters import (
     CAMERA_NAME,
@@ -19,6 +16,7 @@ from trt_perception.ros.detector_parameters import (
     cameras_of,
 )
 from trt_perception.ros.parameters import Parameter, ParameterError, did_you_mean
+from trt_perception.runtime.yaml_file import YamlError, read_yaml
 
 #: What every node of ROS has beside its own.
 _OF_ROS = re.compile(r'use_sim_time|start_type_description_service|qos_overrides\..*')
@@ -41,9 +39,9 @@ def read_params_file(file: Path, node: str = 'detector') -> dict[str, Any]:
     if not is_file(file):
         raise ParameterError(f"params: '{file}' is not a file")
     try:
-        content = yaml.safe_load(file.read_text(encoding='utf-8'))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ParameterError(f"params: '{file}' cannot be read: {one_line(error)}") from None
+        content = read_yaml(file)
+    except YamlError as error:
+        raise ParameterError(f"params: '{file}' cannot be read: {error}") from None
     given = list(_nodes(content, ''))
     if not given:
         raise ParameterError(

@@ -14,6 +14,7 @@ before a bag is replayed.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -38,10 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def replay_bag(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> ReplayBag:
     """Replays bags; the same bag with the same parameters only once. See `ReplayBag`."""
     output: Path | None = pytestconfig.getoption('--replay-output')
-    # Started elsewhere than in the root directory, it is still meant from there.
+    # Started elsewhere than in the root directory, it is still meant from there; and each of
+    # several processes (pytest-xdist) has a folder of its own.
+    worker = os.environ.get('PYTEST_XDIST_WORKER', '')
     folder = (
         tmp_path_factory.mktemp('replay_bag')
         if output is None
-        else Path(pytestconfig.invocation_params.dir, output)
+        else Path(pytestconfig.invocation_params.dir, output, worker)
     )
     return ReplayBag(pytestconfig.rootpath, folder, page=output is not None)

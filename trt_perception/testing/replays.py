@@ -223,7 +223,7 @@ class ReplayBag:
         params: str | PathLike[str] | Mapping[str, Any] | None = None,
         *,
         node: str = 'detector',
-        topics: Sequence[str] = (),
+        topics: str | Sequence[str] = (),
         limit: int | None = None,
         **overrides: Any,
     ) -> Replay:
@@ -236,14 +236,17 @@ class ReplayBag:
             bag: a rosbag2: its folder, or one of its files.
             params: a YAML file as of ``--params-file`` and launch, or the parameters by name.
             node: whose parameters of the file; with its namespace where there are several.
-            topics: whose images to take, or ``camera=topic``; all of them without.
+            topics: whose images to take, one or several, or ``camera=topic``; all without.
             limit: take only so many images, the first.
             overrides: parameters that are stronger, such as ``model='m.onnx'``.
         """
         __tracebackhide__ = True
         from trt_perception.core import PerceptionError
 
+        topics = [topics] if isinstance(topics, str) else topics
         try:
+            if limit is not None and (not isinstance(limit, int) or limit < 1):
+                raise PerceptionError(f'limit: {limit!r} is not a whole number of 1 or more')
             return self._replay(Path(bag), params, node, topics, limit, overrides)
         except PerceptionError as error:
             problem = str(error)

@@ -185,8 +185,9 @@ class ComparisonPage:
             yield 'changed', f'{old} is called {new}: {number:,}.'
         slower = comparison.slower()
         if slower is not None:
-            what = 'longer' if slower > 0 else 'shorter'
-            yield 'same', f'A frame takes {100 * abs(slower):.0f} % {what} (median).'
+            percent = round(100 * slower)
+            what = f'{abs(percent)} % {"longer" if percent > 0 else "shorter"}'
+            yield 'same', f'A frame takes {what if percent else "as long"} (median).'
         for side, name in enumerate(comparison.names):
             alone = int((~comparison.frames.seen[:, 1 - side]).sum())
             if alone:

@@ -23,7 +23,8 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-main { max-width: 66rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; position: relative; }
+main { max-width: 66rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; position: relative;
+  overflow-wrap: break-word; }
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .theme { position: absolute; top: 1.1rem; right: 1.25rem; display: flex; margin: 0; padding: 2px;
   border: 1px solid var(--line); border-radius: 1rem; background: var(--card); font-size: .78rem; }
@@ -61,7 +62,7 @@ table { border-collapse: collapse; width: 100%; font-size: .88rem;
 th { text-align: left; color: var(--soft); font-weight: 500; white-space: nowrap; }
 th, td { padding: .38rem .8rem .38rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
-td:first-child { overflow-wrap: break-word; min-width: 11rem; }
+td:first-child { overflow-wrap: anywhere; min-width: 11rem; }
 .right { text-align: right; white-space: nowrap; } th.right, td.right { padding-left: .6rem; }
 .box tr:last-child td { border-bottom: 0; } .box td:first-child, .box th:first-child {
   position: sticky; left: 0; background: var(--card); } .facts td:first-child { min-width: 6rem; }
@@ -104,7 +105,8 @@ ul.told li.same::before { background: var(--one); }
 .filter[hidden] { display: none; }
 .filter button { font: inherit; font-size: .85rem; white-space: nowrap; padding: .2rem .75rem;
   border: 1px solid var(--line); border-radius: 1rem; background: var(--card); color: var(--ink);
-  cursor: pointer; min-height: 2rem; } .filter button span { color: var(--soft); }
+  cursor: pointer; min-height: 2rem; max-width: 16rem; overflow: hidden; flex: none;
+  text-overflow: ellipsis; } .filter button span { color: var(--soft); }
 .filter button:hover { border-color: var(--one); }
 .filter [aria-pressed=true] { border-color: var(--one); background: var(--tint); }
 .gone { display: none !important; }

@@ -19,7 +19,7 @@ from trt_perception.core.files import write_atomically
 from trt_perception.replay.bag_reader import METADATA
 from trt_perception.replay.images import Wanted, find_images
 from trt_perception.replay.ledger import DROPPED
-from trt_perception.replay.result import ReplayResult, SeenFrame, stages_of
+from trt_perception.replay.result import PAGE, ReplayResult, SeenFrame, stages_of
 
 #: Frames of the strip: those with the most objects, each of another part of the recording, and the
 #: slowest ones.
@@ -29,8 +29,6 @@ _SHOWN = 8
 
 #: Changes of diagnostics that are told.
 _CHANGES = 6
-#: The page, in the folder of a replay.
-PAGE = 'report.html'
 
 
 def write_page(result: ReplayResult) -> None:
@@ -74,7 +72,8 @@ class ReplayPage:
             if best is None or len(ids) > len(best[1].detections):
                 busy[int(part[k])] = k, seen
         for k, seen in busy.values():
-            kept[k] = f'{len(seen.detections)} found, the most around here', seen
+            n = len(seen.detections)
+            kept[k] = f'{n} found, the most around here' if n else 'nothing found around here', seen
         #: Frames worth a look, by their numbers: why, and what was found.
         self._kept = dict(sorted(kept.items()))
         self._frame = np.repeat(np.arange(len(classes)), [len(ids) for ids in classes])
@@ -125,7 +124,7 @@ class ReplayPage:
         whole = self._summary['complete'] and not self._summary['damage']
         verdict = 'Every image was used' if whole and not rejected else 'Not every image was used'
         good = whole and not rejected
-        title = f'{len(self._class):,} detections in {len(self._rows):,} images'
+        title = f'{_many(len(self._class), "detection")} in {_many(len(self._rows), "image")}'
         return page.page(title, verdict, good, self._body(found, gone), script.SCRIPT)
 
     def _rejected(self) -> int:
@@ -154,9 +153,13 @@ class ReplayPage:
         p50, p99 = np.percentile(total, (50, 99)).tolist()
         yield page.Card(f'{p50:.1f} ms', 'an image, median')
         yield page.Card(f'{p99:.1f} ms', '99 of 100 take less')
-        periods = [self._period(k) for k in range(len(self._cameras))]
-        budget = np.array([p or np.inf for p in periods])[self._rows['camera']]
-        if np.isfinite(budget).any():
+        # What a live detector dropped makes the time between two images longer than it was.
+        periods = [self._period(k) for k in range(len(self._cameras))] if not self._online else []
+        if self._budget:
+            share = 100 * float((total <= self._budget).mean())
+            yield page.Card(f'{share:.1f} %', 'of these within the latency budget')
+        elif any(periods):
+            budget = np.array([p or np.inf for p in periods])[self._rows['camera']]
             share = 100 * float((total <= budget).mean())
             yield page.Card(f'{share:.1f} %', 'were done before the next one came')
         yield page.Card(f'{len(self._class) / max(len(self._rows), 1):.1f}', 'detections an image')
@@ -294,6 +297,10 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
         'versions': ', '.join(f'{name} {text}' for name, text in summary['versions'].items()),
         'made': summary['date'],
     }
+
+
+def _many(number: int, what: str) -> str:
+    return f'{number:,} {what}{"" if number == 1 else "s"}'
 
 
 def _stages(rows: NDArray[Any]) -> str:

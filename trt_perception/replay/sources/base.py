@@ -54,19 +54,25 @@ class Source(Protocol):
         """
 
 
-def timeline(source: Source, rate: float = 0.0, loop: bool = False) -> Iterator[TimedFrame]:
+def timeline(
+    source: Source,
+    rate: float = 0.0,
+    loop: bool = False,
+    skip: Callable[[SourceError], None] = refuse,
+) -> Iterator[TimedFrame]:
     """Frames with the offset at which each is due, from the start of the first one.
 
     Args:
         rate: frames a second instead of the recorded times; 0 keeps those.
         loop: begin again after the last frame, one frame's time later.
+        skip: as of `Source.frames`.
 
     Raises:
         SourceError: as `Source.frames`.
     """
     lap = due = number = 0
     while True:
-        for offset, frame in source.frames():
+        for offset, frame in source.frames(skip):
             due = round(number * 1e9 / rate) if rate else lap + offset
             yield TimedFrame(due, frame)
             number += 1
