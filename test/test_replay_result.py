@@ -130,19 +130,22 @@ def test_whole_or_not_there(tmp_path: Path) -> None:
         ResultWriter(out, CAMERAS, CLASSES)
 
 
-def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize('most', [100, 900])  # nothing more, or the end of the bag
+def test_a_full_disk_leaves_nothing(tmp_path: Path, most: int) -> None:
     signals = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         with (
             pytest.raises(ResultError, match='cannot be written: File too large'),
             ResultWriter(tmp_path / 'out', CAMERAS, CLASSES) as writer,
         ):
-            writer.add(seen(0))
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100, most[1]))
+            for number in range(3):
+                writer.add(seen(number))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
             writer.times()
+            writer.finish({})
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, signals)
     assert not list(tmp_path.iterdir())
 

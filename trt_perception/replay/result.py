@@ -212,9 +212,9 @@ class ResultWriter:
                 self._publish()
         finally:
             if not self._finished:
-                self._bag.abort()
-                with suppress(OSError):  # it writes what it still has to
-                    self._frames.close()
+                for let_go in (self._bag.abort, self._frames.close):
+                    with suppress(OSError):  # they write what they still have to
+                        let_go()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _publish(self) -> None:
