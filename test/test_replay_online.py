@@ -211,7 +211,7 @@ def test_ends_before_the_end(
     model: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Stopped, it keeps what was seen until then; and it does not go on without a detector."""
+    """Stopped, or without a detector any more, it keeps what was seen until then, and says so."""
     monkeypatch.setattr('trt_perception.nodes.replay.SILENT', 2.0)
     messages = [(FRONT, t, raw(gray(n), t)) for n in range(1000) if (t := START + n * STEP)]
     bag = write(tmp_path / 'bag', iter(messages))
@@ -221,15 +221,19 @@ def test_ends_before_the_end(
     node.stop()
     world.until(lambda: node.finished, 'it stops')
     live = open_result(tmp_path / 'live')
-    assert (node.exit_code, live.summary['complete'], live.summary['damage']) == (0, False, [])
+    assert (node.exit_code, live.summary['complete'], live.summary['damage']) == (1, False, [])
     (camera,) = live.summary['cameras'].values()
     assert 3 < camera['frames']['read'] == node.sent < 1000
-    node = robot_s(bag=str(bag), output=str(tmp_path / 'none'), rate=2.0)
-    world.until(lambda: node.sent, 'images are played')
+    node = robot_s(bag=str(bag), output=str(tmp_path / 'part'), rate=2.0)
+    world.until(lambda: node.sent > 3, 'images are played')
     world.remove(subject)
     world.until(lambda: node.finished, 'it gives up')
     assert 'has said nothing on /diagnostics for 2 s' in node.problem
-    assert node.exit_code == 1 and not (tmp_path / 'none').exists()
+    assert node.problem.endswith('part holds what it saw before')
+    part = open_result(tmp_path / 'part')
+    (camera,) = part.summary['cameras'].values()
+    assert (node.exit_code, part.summary['complete']) == (1, False)
+    assert 0 < camera['frames']['looked_at'] < node.sent
 
 
 def test_it_says_what_it_waits_for(robot_s: Any, world: World, bag: Path, tmp_path: Path) -> None:

@@ -68,6 +68,10 @@ _KEPT = 1000
 _NOTHING = np.zeros(0, np.uint8)  # no view: that would keep the image
 
 
+class _GoneError(PerceptionError):
+    """The detector has ended, or hangs."""
+
+
 class ReplayNode(Node):
     """Plays the images of a bag as the cameras did, with its clock, and records what comes of them.
 
@@ -213,7 +217,9 @@ class ReplayNode(Node):
         try:
             if self._wait():
                 self._record()
-            self.exit_code = 0
+                self.exit_code = 0 if self._account.complete else 1
+            else:
+                self.exit_code = 0
         except PerceptionError as error:
             self.problem = str(error)
             self.get_logger().error(self.problem)
@@ -270,10 +276,10 @@ class ReplayNode(Node):
         return ''
 
     def _record(self) -> None:
-        """Play, and write down what comes back.
+        """Play, and write down what comes back; of a detector that dies, what came before.
 
         Raises:
-            PerceptionError: the bag cannot be read, or the results not written.
+            PerceptionError: the bag cannot be read, the results not written, or the detector died.
         """
         asked = self._ask_detector()
         labels = self._labels
@@ -285,17 +291,21 @@ class ReplayNode(Node):
             ResultWriter(self._folder, found, names, threshold) as writer,
             ThreadPoolExecutor(2, 'play') as pool,
         ):
-            begun = perf_counter()
+            begun, gone = perf_counter(), ''
             playing = pool.submit(self._play)
             pool.submit(self._run_clock)
             try:
                 while not self._over(playing):
                     self._write(writer, names, monotonic_ns())
-                self._account.seconds = perf_counter() - begun - LEAD
                 playing.result()
+            except _GoneError as error:
+                gone, self._account.complete = str(error), False
             finally:
                 self._stopping.set()  # also when nothing more can be written
+            self._account.seconds = perf_counter() - begun - LEAD
             self._write(writer, names, None)
+            if gone and not self._account.looked_at:
+                raise PerceptionError(gone)
             if not self._account.looked_at:
                 why = self._statuses['inference']['message']
                 raise PerceptionError(f'no image of {self.sent} was answered: {why}')
@@ -322,12 +332,14 @@ class ReplayNode(Node):
             write_page(open_result(writer.folder))
         looked_at, sent = self._account.looked_at, self.sent
         self.get_logger().info(f'{self._folder}: {looked_at} of {sent} images were looked at')
+        if gone:
+            raise PerceptionError(f'{gone}; {self._folder} holds what it saw before')
 
     def _over(self, playing: Future[None]) -> bool:
         """Wait a moment; whether all is played and nothing more will come.
 
         Raises:
-            PerceptionError: the detector is gone.
+            _GoneError: the detector is.
         """
         self._see_it_lives()
         if wait([playing], LOOK).not_done:
@@ -347,7 +359,7 @@ class ReplayNode(Node):
 
     def _see_it_lives(self) -> None:
         if monotonic() - self._heard > SILENT:
-            raise PerceptionError(
+            raise _GoneError(
                 f'detector {self._detector} has said nothing on /diagnostics for {SILENT:.0f} s: it'
                 ' has ended, or hangs'
             )
