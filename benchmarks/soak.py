@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib.util
 import io
 import json
 import os
@@ -742,6 +743,8 @@ def main() -> int:
         seed, rate = given.outside
         camera_process(OUTSIDE, int(seed), rate)
         return 0
+    if given.plot and importlib.util.find_spec('matplotlib') is None:
+        parser.error('--plot needs matplotlib: pip install matplotlib')
     hush()
     few_arenas()  # as the executables do
     found = soak(given)
