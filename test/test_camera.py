@@ -381,8 +381,10 @@ def test_a_silent_source_is_left_and_taken_again(
     eye = Eye(world, source=web.url, timeout=60.0)
     world.until(lambda: images, 'an image')
     web.flowing.clear()
-    while int(eye.until_says('images/s', DiagnosticStatus.OK)['read']) < len(web.sent):
-        pass  # on their way
+    world.until(
+        lambda: int(eye.until_says('images/s', DiagnosticStatus.OK)['read']) >= len(web.sent),
+        'all that was sent is read',
+    )
     assert eye.change('deactivate') and capturing() == 1
     assert 'does not answer; it is left when' in capfd.readouterr().err
     images.clear()

@@ -12,7 +12,8 @@ from test_worker import EVERYTHING, TIMEOUT, Heard, Stepped, frame
 from trt_perception.core import Detections, Frame, FrameError, Selection
 from trt_perception.runtime.engine import EngineError
 from trt_perception.runtime.pipeline import Result, StageTimes
-from trt_perception.runtime.worker import FAILURES, InferenceWorker, _Replica
+from trt_perception.runtime.replica import FAILURES, Replica
+from trt_perception.runtime.worker import InferenceWorker
 
 
 class LostError(EngineError):
@@ -208,7 +209,7 @@ def test_a_frame_that_fails_by_itself_costs_no_device(worker):
 
 
 def test_one_slow_look_at_several_is_not_for_ever():
-    replica = _Replica(Together())
+    replica = Replica(Together())
     replica.learn(1, 0.010)
     assert replica.worth_together(2) == 2
     replica.learn(2, 0.100)  # something else was in the way
@@ -220,7 +221,7 @@ def test_one_slow_look_at_several_is_not_for_ever():
         replica.learn(frames, 0.010 if frames == 1 else 0.012)
     assert tried > 500
 
-    slow = _Replica(Together())
+    slow = Replica(Together())
     slow.learn(1, 0.010)
     slow.learn(2, 0.100)
     tried = 0

@@ -3,25 +3,17 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
 from time import perf_counter, perf_counter_ns
 from typing import NamedTuple, Protocol
 
-from trt_perception.core import Frame, FrameError, Selection
+from trt_perception.core import Frame, Selection
 from trt_perception.core.errors import one_line
 from trt_perception.runtime.engine import EngineError
 from trt_perception.runtime.pipeline import AnyPipeline, Result
+from trt_perception.runtime.replica import Replica, takes_out
 from trt_perception.runtime.schedule import Scheduler
-
-#: Frames one after another that a device fails with, until it is left to the others.
-FAILURES = 5
-#: Of a new measurement in what a look at so many frames usually takes.
-_NEWS = 0.2
-#: Of what a look at several is known to take, forgotten each time that it is not worth it.
-_FORGOTTEN = 0.002
-
 
 #: Seconds between two looks at what hangs, while its end is waited for.
 _PAUSE = 0.2
@@ -110,7 +102,7 @@ class InferenceWorker:
                 if place.replica is not None:
                     place.retired.append(place.replica)
                     self._scheduler.retire((device, id(place.replica)))
-                place.replica = _Replica(pipeline, spare)
+                place.replica = Replica(pipeline, spare)
                 self.lost = {name: why for name, why in self.lost.items() if name != device}
                 self._man(place, place.replica)
                 self._condition.notify_all()
@@ -192,7 +184,7 @@ class InferenceWorker:
         """Whether a thread runs."""
         return any(thread.is_alive() for thread in self._threads)
 
-    def _man(self, device: _Device, replica: _Replica) -> None:
+    def _man(self, device: _Device, replica: Replica) -> None:
         """Have a thread for each of its lanes."""
         while device.threads < replica.lanes:
             device.threads += 1
@@ -239,13 +231,13 @@ class InferenceWorker:
             idle = [] if device.threads else device.idle()
         self._free(device, idle)
 
-    def _take(self, replica: _Replica | None) -> list[_Waiting]:
+    def _take(self, replica: Replica | None) -> list[_Waiting]:
         if replica is None or not replica.free:
             return []
         together = replica.worth_together(self._scheduler.waiting)
         return self._scheduler.take(perf_counter(), together)
 
-    def _process(self, device: _Device, replica: _Replica, look: _Look) -> bool:
+    def _process(self, device: _Device, replica: Replica, look: _Look) -> bool:
         """Look, and tell what came of it; False if that was given up meanwhile."""
         outcomes = replica.look([(w.job.frame, w.camera.selection) for w in look.taken])
         seconds = (perf_counter_ns() - look.started) / 1e9
@@ -268,7 +260,7 @@ class InferenceWorker:
             waiting.camera.listener.on_unserved(waiting.job)
         return True
 
-    def _free(self, device: _Device, idle: Sequence[_Replica]) -> None:
+    def _free(self, device: _Device, idle: Sequence[Replica]) -> None:
         for old in idle:
             old.close()
         with self._condition:
@@ -277,7 +269,7 @@ class InferenceWorker:
     def _judge(
         self,
         device: _Device,
-        replica: _Replica,
+        replica: Replica,
         look: _Look,
         outcomes: Sequence[Result | Exception],
         seconds: float,
@@ -310,22 +302,17 @@ class InferenceWorker:
         """Whether a frame is told of, or looked at again where the device is to blame."""
         elsewhere = self._has_pipeline()
         blameless = not waiting.again and waiting.epoch == waiting.camera.epoch
-        if not (_takes_out(outcome) and elsewhere and blameless) or self._closing:
+        if not (takes_out(outcome) and elsewhere and blameless) or self._closing:
             return 'told'
         once_more = waiting._replace(again=True)  # and no more: it may be the frame after all
         kept = self._scheduler.put_back(waiting.camera.name, once_more, waiting.job.received / 1e9)
         return 'again' if kept else 'overtaken'
 
-    def _take_out(self, device: _Device, replica: _Replica, error: Exception) -> None:
+    def _take_out(self, device: _Device, replica: Replica, error: Exception) -> None:
         device.replica = None
         device.retired.append(replica)
         self.lost = {**self.lost, device.name: one_line(error)}
         self._scheduler.retire((device.name, id(replica)))
-
-
-def _takes_out(outcome: object) -> bool:
-    """Whether nothing works any more where this came from: the CUDA context is lost, say."""
-    return bool(getattr(outcome, 'sticky', False))
 
 
 class Camera:
@@ -454,102 +441,18 @@ class _Device:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.replica: _Replica | None = None
-        self.retired: list[_Replica] = []
+        self.replica: Replica | None = None
+        self.retired: list[Replica] = []
         self.threads = 0  # without those that hang
 
     @property
-    def replicas(self) -> list[_Replica]:
+    def replicas(self) -> list[Replica]:
         """The one that runs, if there is one, and those that come to their end."""
         return [*self.retired, *([] if self.replica is None else [self.replica])]
 
-    def idle(self) -> list[_Replica]:
+    def idle(self) -> list[Replica]:
         """The retired ones that can be freed, once: for who frees them."""
         idle = [old for old in self.retired if not old.looks and not old.ended]
         for old in idle:
             old.ended = True
         return idle
-
-
-class _Replica:
-    """A pipeline and what is known of its speed."""
-
-    def __init__(self, pipeline: AnyPipeline, spare: bool = False) -> None:
-        self.pipeline = pipeline
-        self.spare = spare
-        self.lanes = int(getattr(pipeline, 'lanes', 1))
-        self.batch = int(getattr(pipeline, 'batch', 1))
-        self.looks: list[_Look] = []
-        self.ended = False
-        self._failures = 0  # one after the other
-        self._seconds: dict[int, float] = {}
-
-    @property
-    def free(self) -> bool:
-        return len(self.looks) < self.lanes
-
-    def worth_together(self, waiting: int) -> int:
-        """How many of so many frames to look at together.
-
-        One after the other, the last of n is done after n looks at one, and they are done after
-        (n + 1) / 2 of them on average; together all are done after one look at n. What was too slow
-        is tried again much later: it may have been the first, or something else was in the way.
-        """
-        most = min(waiting, self.batch)
-        one, many = self._seconds.get(1), self._seconds.get(most)
-        if most < 2 or one is None or many is None:
-            return 1 if one is None else max(most, 1)  # once, to know it
-        if many < one * (most + 1) / 2:
-            return most
-        self._seconds[most] = many * (1 - _FORGOTTEN)
-        return 1
-
-    def judge(self, outcomes: Sequence[Result | Exception], others: bool) -> Exception | None:
-        """Why it should run no more; None if it may go on.
-
-        It is out of use where nothing works any more, and where it fails with frame after frame
-        while there are others: it would be free first each time, and take most of what they could
-        look at. So it is where something else can be had instead. What is wrong with a frame itself
-        is not its fault.
-        """
-        for outcome in outcomes:
-            if not isinstance(outcome, Exception):
-                self._failures = 0
-            elif _takes_out(outcome):
-                return outcome
-            elif not isinstance(outcome, FrameError):
-                self._failures += 1
-                if self._failures >= FAILURES and (others or self.spare):
-                    return outcome
-        return None
-
-    def learn(self, frames: int, seconds: float) -> None:
-        known = self._seconds.get(frames, seconds)
-        self._seconds[frames] = known + _NEWS * (seconds - known)
-
-    def look(self, wishes: Sequence[tuple[Frame, Selection]]) -> list[Result | Exception]:
-        """What comes of each frame; the threads must outlive whatever one does to them."""
-        if len(wishes) > 1:
-            try:
-                return list(self.pipeline.many(wishes))  # type: ignore[attr-defined]
-            except Exception as error:
-                if getattr(error, 'sticky', False):
-                    return [error] * len(wishes)
-        return [self._one(frame, selection) for frame, selection in wishes]
-
-    def give_up(self) -> None:
-        """Let the end of the process not wait for the pipeline, where it could."""
-        getattr(self.pipeline, 'give_up', lambda: None)()
-
-    def close(self) -> None:
-        """Free the pipeline; one that fails in that, as after its device is lost, is let be."""
-        try:
-            self.pipeline.close()
-        except Exception as error:
-            logging.getLogger(__name__).warning('a pipeline was not freed: %s', one_line(error))
-
-    def _one(self, frame: Frame, selection: Selection) -> Result | Exception:
-        try:
-            return self.pipeline(frame, selection)
-        except Exception as error:
-            return error

@@ -29,7 +29,8 @@ def v4l2_options(wish: Wish) -> dict[str, str]:
 
 def v4l2_advice(device: str) -> dict[int, str]:
     """What errors of a device mean, and what helps."""
-    there = ', '.join(str(path) for path in sorted(Path('/dev').glob('video*'))) or 'none'
+    there = ', '.join(str(path) for path in sorted(Path('/dev').glob('video*')))
+    there = there or 'no /dev/video* at all: plug it in, or docker run --device'
     return {
         errno.ENOENT: f'there is no such device; there is {there}',
         errno.ENODEV: f'there is no such device; there is {there}',
