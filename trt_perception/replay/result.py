@@ -273,7 +273,10 @@ class ReplayResult:
             summary = json.loads((path / SUMMARY).read_text(encoding='utf-8'))
         except (OSError, ValueError, RecursionError) as error:
             why = error.strerror if isinstance(error, OSError) else 'it is no JSON'
-            raise ResultError(f"'{path}' is no replay: its {SUMMARY}: {why}") from None
+            raise ResultError(
+                f"'{path}' is no replay: its {SUMMARY}: {why}; give the folder that trt-perception"
+                ' replay wrote (-o)'
+            ) from None
         schema = summary.get('schema') if isinstance(summary, dict) else None
         if schema != SCHEMA:
             raise ResultError(
