@@ -120,7 +120,7 @@ class ReplayNode(Node):
         self.sent = 0
         self.finished = False
         self.problem = ''
-        self.exit_code = 1  # until all is written
+        self.exit_code = 1  # until all of the bag is played and written
 
         self._ledger = Ledger()
         self._late = self._latest = 0  # images, and nanoseconds
@@ -218,8 +218,6 @@ class ReplayNode(Node):
             if self._wait():
                 self._record()
                 self.exit_code = 0 if self._account.complete else 1
-            else:
-                self.exit_code = 0
         except PerceptionError as error:
             self.problem = str(error)
             self.get_logger().error(self.problem)
